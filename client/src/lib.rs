@@ -1,0 +1,1 @@
+//! Hawser's client library and terminal client: resume, offline queue, local store.

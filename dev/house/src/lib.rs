@@ -1,0 +1,1 @@
+//! Tests about the tree itself: dependency arrows, documents that match the code.

@@ -1,0 +1,137 @@
+//! Port `directory`: users, devices, groups as the API shows them (Postgres, or embedded).
+//! Group membership here is a view of the log, applied by seq; the log decides.
+
+use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
+use serde::{Deserialize, Serialize};
+
+/// A user (the seed's User {user_id, name, phone, status, profile_pic}).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct User {
+    /// User id.
+    pub user_id: String,
+    /// Display name, at most 128 bytes.
+    pub name: String,
+    /// Phone in E.164 or empty; unique when set.
+    pub phone: String,
+    /// Status text, at most 256 bytes.
+    pub status: String,
+    /// Picture URL, at most 512 bytes.
+    pub profile_pic: String,
+    /// Creation time, milliseconds.
+    pub created_ms: u64,
+    /// Banned users cannot connect.
+    pub banned: bool,
+}
+
+/// A device of a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Device {
+    /// Device id, unique within the user.
+    pub device_id: String,
+    /// For people: "Pixel 9", at most 128 bytes.
+    pub name: String,
+    /// `ios`, `android`, `web`, `desktop`, `iot` or another word.
+    pub platform: String,
+    /// Push token or empty.
+    pub push_token: String,
+    /// Creation time, milliseconds.
+    pub created_ms: u64,
+    /// Revoked devices cannot connect.
+    pub revoked: bool,
+}
+
+/// A group as the API shows it (the seed's Group {group_id, name, members[], admins[]}).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Group {
+    /// Chat id `g:<id>`.
+    pub chat: String,
+    /// Name.
+    pub name: String,
+    /// Picture URL.
+    pub picture: String,
+    /// Members now.
+    pub members: Vec<String>,
+    /// Admins now.
+    pub admins: Vec<String>,
+    /// Seq of the last applied change.
+    pub write_seq: u64,
+}
+
+/// Why the directory did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DirectoryError {
+    /// Cannot be reached: retry.
+    #[error("the directory is unavailable: {reason}")]
+    Unavailable {
+        /// For the operator's log.
+        reason: String,
+    },
+    /// Unique field (phone, id) is taken.
+    #[error("{field} is taken")]
+    Taken {
+        /// Field.
+        field: &'static str,
+    },
+    /// No such user, device or group.
+    #[error("not found")]
+    NotFound,
+}
+
+/// The directory. Calls block for at most a disk read or a bounded round trip.
+pub trait Directory: Send + Sync {
+    /// Creates; `Taken` when the id or phone exists.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn create_user(&self, user: &User) -> Result<(), DirectoryError>;
+    /// Replaces; `NotFound` when there is none.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn update_user(&self, user: &User) -> Result<(), DirectoryError>;
+    /// Reads one.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn user(&self, id: &UserId) -> Result<Option<User>, DirectoryError>;
+    /// Users by id after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn users(&self, after: Option<&UserId>, limit: usize) -> Result<Vec<User>, DirectoryError>;
+    /// By phone.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn user_by_phone(&self, phone: &str) -> Result<Option<User>, DirectoryError>;
+    /// Creates or replaces a device.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn put_device(&self, user: &UserId, device: &Device) -> Result<(), DirectoryError>;
+    /// One device.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn device(&self, user: &UserId, device: &DeviceId) -> Result<Option<Device>, DirectoryError>;
+    /// All devices of a user (at most 64).
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn devices(&self, user: &UserId) -> Result<Vec<Device>, DirectoryError>;
+    /// Applies a group's new state if `group.write_seq` is larger than the stored one.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn apply_group(&self, group: &Group, write_seq: Seq) -> Result<(), DirectoryError>;
+    /// Reads one.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn group(&self, chat: &ChatId) -> Result<Option<Group>, DirectoryError>;
+    /// Deletes everything of a user's own (not messages).
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn delete_user(&self, id: &UserId) -> Result<(), DirectoryError>;
+}

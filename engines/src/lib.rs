@@ -1,0 +1,7 @@
+//! The ports of Hawser's engines and their adapters: `log`, `store`, `presence`, `directory`.
+//! Adapters know nothing of one another; the embedded ones share one atomic commit.
+
+pub mod directory;
+pub mod log;
+pub mod presence;
+pub mod store;

@@ -1,0 +1,246 @@
+//! Port `log`: an ordered, durable, partitioned record log (Kafka, or embedded).
+
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Topics of the design that exist today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// Source of truth, by chat. Durable.
+    ChatMessages,
+    /// Derived stream, by the recipient's partition. Durable, 24 h.
+    Delivery,
+    /// Device cursors per delivery partition. Durable.
+    Cursors,
+    /// Typing, partitioned like delivery. Ephemeral: acks=0, read from the end.
+    ChatTyping,
+    /// Presence transitions. Ephemeral.
+    ChatPresence,
+    /// Records that ingest cannot process, whole. Durable.
+    DeadLetters,
+    /// Who did what. Durable.
+    AuditLogs,
+}
+
+impl Topic {
+    /// All topics.
+    pub const ALL: &'static [Self] = &[
+        Self::ChatMessages,
+        Self::Delivery,
+        Self::Cursors,
+        Self::ChatTyping,
+        Self::ChatPresence,
+        Self::DeadLetters,
+        Self::AuditLogs,
+    ];
+
+    /// The topic's name (a configured prefix goes before it).
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ChatMessages => "chat-messages",
+            Self::Delivery => "delivery",
+            Self::Cursors => "cursors",
+            Self::ChatTyping => "chat-typing",
+            Self::ChatPresence => "chat-presence",
+            Self::DeadLetters => "dead-letters",
+            Self::AuditLogs => "audit-logs",
+        }
+    }
+
+    /// Whether records may be lost by design (never acknowledged to anyone).
+    #[must_use]
+    pub fn ephemeral(self) -> bool {
+        matches!(self, Self::ChatTyping | Self::ChatPresence)
+    }
+}
+
+/// One record as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Place in the partition, from 0, dense in the embedded log, strictly growing on Kafka.
+    pub offset: u64,
+    /// CreateTime, milliseconds.
+    pub timestamp_ms: u64,
+    /// Partitioning key.
+    pub key: Bytes,
+    /// Value.
+    pub value: Bytes,
+}
+
+/// One record to append.
+#[derive(Debug, Clone)]
+pub struct Produce {
+    /// Where.
+    pub topic: Topic,
+    /// Which partition, below `Log::partitions(topic)`.
+    pub partition: u32,
+    /// Partitioning key.
+    pub key: Bytes,
+    /// Value; at most 1 MiB.
+    pub value: Bytes,
+    /// CreateTime, milliseconds (the producer's clock; clamped where it is used).
+    pub timestamp_ms: u64,
+}
+
+/// Why an append did not (certainly) happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceError {
+    /// Certainly not appended: the queue is full, the log is down, or the disk is full.
+    #[error("the log refuses records now: {reason}")]
+    Refused {
+        /// For the operator's log.
+        reason: String,
+        /// Hint for the client, milliseconds.
+        retry_after_ms: u32,
+    },
+    /// May or may not have been appended: retry the same record.
+    #[error("the outcome of the append is unknown: {reason}")]
+    Unknown {
+        /// For the operator's log.
+        reason: String,
+    },
+}
+
+/// Receives the outcome of each `produce`, on a thread of the adapter; must not block.
+pub trait Appended: Send + Sync {
+    /// `tag` is the one given to `produce`; `Ok` carries the durable offset.
+    fn appended(&self, tag: u64, outcome: Result<u64, ProduceError>);
+}
+
+/// Called, on a thread of the adapter, when a consumer's queue goes from empty to non-empty;
+/// must not block (it writes an eventfd). Spurious calls are allowed.
+pub trait Wake: Send + Sync {
+    /// There is something to poll.
+    fn wake(&self);
+}
+
+/// Where a consumer begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At this offset (or the next that exists).
+    At(u64),
+    /// At the low watermark.
+    Earliest,
+    /// At the end: only what comes from now on.
+    Latest,
+}
+
+/// Error of a read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The offset is below the low watermark (retention) or above the end.
+    #[error("offset {wanted} is outside [{low}, {high}]")]
+    OutOfRange {
+        /// Wanted.
+        wanted: u64,
+        /// First that exists.
+        low: u64,
+        /// Next to be written.
+        high: u64,
+    },
+    /// The log cannot be reached; retry later.
+    #[error("the log cannot be read now: {reason}")]
+    Unavailable {
+        /// For the operator's log.
+        reason: String,
+    },
+    /// A record's checksum is wrong.
+    #[error("record {offset} is corrupt")]
+    Corrupt {
+        /// Where.
+        offset: u64,
+    },
+}
+
+/// A manually assigned reader of one partition, polled by its owner and by nobody else.
+pub trait Consumer: Send {
+    /// Hands at most `max` records to `each`, in offset order, without blocking. Returns how many.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; the position does not move on an error.
+    fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record)) -> Result<usize, ReadError>;
+    /// Offset of the next record that `poll` hands out.
+    fn position(&self) -> u64;
+    /// Moves the position.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn seek(&mut self, to: u64) -> Result<(), ReadError>;
+}
+
+/// [low, high) of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// First offset that exists.
+    pub low: u64,
+    /// Next offset to be written.
+    pub high: u64,
+}
+
+/// The log.
+pub trait Log: Send + Sync {
+    /// Number of partitions of a topic, a power of two; constant while the generation is.
+    fn partitions(&self, topic: Topic) -> u32;
+    /// Generation of a topic, from 1; rises when the log is recreated, truncated, restored or repartitioned.
+    fn generation(&self, topic: Topic) -> u16;
+    /// Enqueues one record; never blocks. The outcome goes to `done` with `tag`, exactly once,
+    /// unless this call itself fails. "Appended" means durable: fsynced (embedded), acks=all (Kafka);
+    /// for ephemeral topics it means queued. Records of one thread to one partition keep their order.
+    ///
+    /// # Errors
+    /// Refused at once: the bounded queue is full or the log is known to be down.
+    fn produce(
+        &self,
+        record: Produce,
+        tag: u64,
+        done: &Arc<dyn Appended>,
+    ) -> Result<(), ProduceError>;
+    /// A reader of one partition.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    fn consumer(
+        &self,
+        topic: Topic,
+        partition: u32,
+        start: Start,
+        wake: Arc<dyn Wake>,
+    ) -> Result<Box<dyn Consumer>, ReadError>;
+    /// Blocking read of [from, ..) for history and replay below the ring: at most `max` records
+    /// and about `bytes_max` bytes (at least one record if there is one).
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    fn read(
+        &self,
+        topic: Topic,
+        partition: u32,
+        from: u64,
+        max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError>;
+    /// First and next offset. May block for a round trip.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, ReadError>;
+    /// Records the position up to which `group` has processed a partition.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    fn commit(&self, group: &str, topic: Topic, partition: u32, next: u64)
+    -> Result<(), ReadError>;
+    /// The committed position, if any.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    fn committed(
+        &self,
+        group: &str,
+        topic: Topic,
+        partition: u32,
+    ) -> Result<Option<u64>, ReadError>;
+    /// Whether appends are accepted now, for readiness.
+    fn writable(&self) -> Result<(), String>;
+}

@@ -1,0 +1,1 @@
+//! The tier behind the edge: ingest, receipts, groups, history and the HTTP API.

@@ -1,0 +1,1 @@
+//! Fuzz targets for every parser, and a stable-toolchain smoke run of them.

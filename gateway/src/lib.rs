@@ -1,0 +1,1 @@
+//! Hawser's edge node: an io_uring gateway that holds WebSocket sessions and delivers from the log.

@@ -1,0 +1,1 @@
+//! Sans-IO WebSocket codec and TLS record layer, both ends. Knows no Hawser noun.

@@ -1,0 +1,1 @@
+//! Load generator and correctness checker for Hawser.

@@ -1,0 +1,1 @@
+//! The deterministic simulator: fake clock, log, store, network, faults and oracles.
