@@ -1,1 +1,3 @@
 //! The tier behind the edge: ingest, receipts, groups, history and the HTTP API.
+
+pub mod settings;

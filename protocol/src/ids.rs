@@ -186,7 +186,6 @@ impl Seq {
 
     /// Generation of the topic.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper 16 bits")]
     pub fn generation(self) -> u16 {
         (self.0 >> 48) as u16
     }

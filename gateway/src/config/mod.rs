@@ -1,0 +1,356 @@
+//! The edge node's configuration file: every key with its meaning, default and bound.
+//! `docs/config.md` is generated from here (`hawser-gateway config-reference`).
+
+use hawser_fanout::settings::SettingsError;
+use hawser_fanout::{settings_file, settings_section};
+use hawser_protocol::limits;
+use std::net::SocketAddr;
+
+settings_section! {
+    /// `[node]`.
+    NodeSection {
+        /// Name of this node in logs, metrics and Welcome; empty: the host's name.
+        name: String = String::new();
+        /// Cores to run, one pinned thread and io_uring each; 0: all that this process may use.
+        cores: u16 = 0, 0 ..= 1024;
+        /// Session rings per core. One ring's table of direct descriptors is capped by the process's descriptor
+        /// limit, so several rings hold more sessions than that limit; 0: as many as max_sessions needs.
+        rings_per_core: u16 = 0, 0 ..= 64;
+        /// Sessions this node holds at most, over all cores; beyond, new ones are refused `overloaded`.
+        ///
+        max_sessions: u32 = 100000, 1 ..= 10000000;
+        /// Directory of everything embedded (log, store, directory, keys); created if missing.
+        data_dir: String = "hawser-data".to_owned();
+        /// How long a drain (SIGTERM) may take before the node exits anyway, milliseconds.
+        drain_ms: u64 = 10000, 0 ..= 600000;
+        /// Memory watermark: above this resident size new connections are refused, MiB; 0: three quarters of the
+        /// machine or of the control group.
+        memory_max_mib: u32 = 0, 0 ..= 16777216;
+    }
+}
+
+settings_section! {
+    /// `[listen]`.
+    ListenSection {
+        /// Plain HTTP and WebSocket (page, API, /v1/ws); loopback addresses only, unless `plain_anywhere`.
+        http: Vec<String> = vec!["127.0.0.1:8080".to_owned()];
+        /// TLS WebSocket.
+        wss: Vec<String> = vec!["127.0.0.1:8443".to_owned()];
+        /// Metrics, health and readiness; keep it away from clients. Empty: none.
+        admin: String = "127.0.0.1:9090".to_owned();
+        /// Allows plain HTTP beyond loopback, for a proxy that ends TLS in front.
+        plain_anywhere: bool = false;
+        /// Origins that browsers may connect from, such as `https://chat.example`; the node's own loopback pages are
+        /// always allowed; `*` allows any. Requests without an Origin (no browser) are not concerned.
+        origins: Vec<String> = Vec::new();
+        /// Address that `/v1/locate` and Relocate give to clients, `wss://host:port/v1/ws`; empty: made from `wss`.
+        public_url: String = String::new();
+        /// Serves `/v1/echo`, a WebSocket echo inside the session ring, for conformance suites. Not for production.
+        echo: bool = false;
+    }
+}
+
+settings_section! {
+    /// `[tls]`.
+    TlsSection {
+        /// Certificate chain, PEM; empty with `key` empty: a self-made P-256 certificate of 13 days, renewed by itself.
+        cert: String = String::new();
+        /// Private key, PEM (PKCS#8 or SEC1; P-256 or Ed25519 are seven times cheaper than RSA).
+        key: String = String::new();
+        /// Host names and addresses in the self-made certificate.
+        names: Vec<String> = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        /// Also accepts TLS 1.2 (ECDHE with AEAD only). Default: TLS 1.3 alone.
+        tls12: bool = false;
+        /// How often the files are looked at for a new certificate, milliseconds; SIGHUP does it at once.
+        reload_ms: u64 = 10000, 1000 ..= 3600000;
+    }
+}
+
+settings_section! {
+    /// `[auth]`.
+    AuthSection {
+        /// JWKS file with the public keys that tokens are verified with (EdDSA, ES256, RS256). Empty with --embedded:
+        /// the node issues tokens with a key of its own, kept in the data directory.
+        jwks: String = String::new();
+        /// Required `iss`; empty: not checked.
+        issuer: String = String::new();
+        /// Required `aud`; empty: not checked.
+        audience: String = "hawser".to_owned();
+        /// Tenant that this cluster serves; a token that names another one is refused.
+        tenant: String = "default".to_owned();
+        /// File of revocations (JSON), looked at every `reload_ms` of [tls] and on SIGHUP; empty: kept in the data directory.
+        revocations: String = String::new();
+        /// File with the cluster's secret (at least 32 bytes) that seals resume tokens; the same on every node.
+        /// Empty: made once and kept in the data directory.
+        cluster_secret: String = String::new();
+        /// Open log-in for demonstrations: POST /v1/demo/login gives anybody a token, and four users are seeded. Never in production.
+        demo: bool = false;
+    }
+}
+
+settings_section! {
+    /// `[session]`.
+    SessionSection {
+        /// Interval at which clients ping, milliseconds; a session without a byte for 1.5 times as long is closed.
+        heartbeat_ms: u64 = 30000, 5000 ..= 300000;
+        /// Frames delivered without an ack before a session lags.
+        window_frames: u16 = 256, 1 ..= 256;
+        /// Bytes delivered without an ack before a session lags.
+        window_bytes: u32 = 65536, 4096 ..= 1048576;
+        /// Messages per second that one session may send, sustained.
+        sends_per_second: u32 = 50, 1 ..= 100000;
+        /// Messages that one session may send in a burst.
+        sends_burst: u32 = 200, 1 ..= 1000000;
+        /// Bytes per second that one session may send, sustained.
+        bytes_per_second: u32 = 1048576, 1024 ..= 1073741824;
+        /// How long a resume token is good for, milliseconds.
+        resume_ms: u64 = 604800000, 60000 ..= 2592000000;
+        /// How long unsent bytes may stay before a slow reader is closed (its cursor lives), milliseconds.
+        slow_reader_ms: u64 = 60000, 1000 ..= 600000;
+        /// Time for TLS, HTTP upgrade and Hello together, milliseconds.
+        hello_ms: u64 = 8000, 500 ..= 60000;
+    }
+}
+
+settings_section! {
+    /// `[limits]`.
+    LimitsSection {
+        /// New connections per second and core, sustained; beyond, they are closed before TLS.
+        accepts_per_second: u32 = 2000, 1 ..= 1000000;
+        /// New connections per core in a burst.
+        accepts_burst: u32 = 4000, 1 ..= 1000000;
+        /// Handshakes in progress per core.
+        handshakes_max: u32 = 4096, 1 ..= 1000000;
+        /// Connections per client address (IPv6: per /64); 0: no bound. Loopback is not concerned.
+        per_address: u32 = 1024, 0 ..= 10000000;
+        /// Bytes of recent log kept in memory for resume, per node, MiB.
+        replay_mib: u32 = 64, 1 ..= 1048576;
+        /// Receive buffers per ring (a power of two).
+        ring_buffers: u16 = 256, 8 ..= 32768;
+        /// Bytes of one receive buffer.
+        ring_buffer_bytes: u32 = 16384, 2048 ..= 65536;
+        /// Kernel send buffer per connection, bytes; 0: the kernel's own choice.
+        send_buffer_bytes: u32 = 65536, 0 ..= 16777216;
+    }
+}
+
+settings_section! {
+    /// `[log]`.
+    LogSection {
+        /// `embedded`, or `kafka` (in a build with `--features engines`).
+        kind: String = "embedded".to_owned();
+        /// Prefix of the topics' names on Kafka.
+        prefix: String = "hawser-".to_owned();
+        /// Kafka bootstrap servers, `host:port`.
+        bootstrap: Vec<String> = vec!["127.0.0.1:9092".to_owned()];
+        /// Partitions of chat-messages and of delivery, a power of two; fixed once made.
+        partitions: u32 = 16, 1 ..= 65536;
+        /// Replication of the topics that this node creates on Kafka.
+        replication: u16 = 3, 1 ..= 9;
+        /// Starts although the topics' settings can lose acknowledged messages (one broker, min.insync.replicas of 1).
+        allow_unsafe: bool = false;
+        /// Embedded: `fsync` (survives power loss) or `os` (survives kill -9 only).
+        durability: String = "fsync".to_owned();
+        /// Embedded: free space below which appends are refused, MiB.
+        disk_reserve_mib: u32 = 256, 1 ..= 1048576;
+        /// Retention of chat-messages in the log, hours (history in the store has its own).
+        retention_hours: u32 = 168, 1 ..= 87600;
+    }
+}
+
+settings_section! {
+    /// `[output]`.
+    OutputSection {
+        /// `text` or `json`.
+        format: String = "text".to_owned();
+        /// Filter, such as `info` or `hawser_gateway=debug`.
+        filter: String = "info".to_owned();
+    }
+}
+
+settings_file! {
+    /// The whole file.
+    Config {
+        /// The node itself.
+        node: NodeSection;
+        /// Where it listens.
+        listen: ListenSection;
+        /// Certificates.
+        tls: TlsSection;
+        /// Who may connect.
+        auth: AuthSection;
+        /// What a session may do.
+        session: SessionSection;
+        /// What the node may use.
+        limits: LimitsSection;
+        /// The log: embedded or Kafka.
+        log: LogSection;
+        /// What the node says of itself.
+        output: OutputSection;
+    }
+    contradictions = contradictions
+}
+
+impl Config {
+    /// Plain listeners.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub fn http_addrs(&self) -> Result<Vec<SocketAddr>, SettingsError> {
+        addrs("listen.http", &self.listen.http)
+    }
+
+    /// TLS listeners.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub fn wss_addrs(&self) -> Result<Vec<SocketAddr>, SettingsError> {
+        addrs("listen.wss", &self.listen.wss)
+    }
+
+    /// The admin listener, if any.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub fn admin_addr(&self) -> Result<Option<SocketAddr>, SettingsError> {
+        if self.listen.admin.is_empty() {
+            return Ok(None);
+        }
+        Ok(addrs("listen.admin", std::slice::from_ref(&self.listen.admin))?.pop())
+    }
+
+    /// Whether the log is Kafka.
+    #[must_use]
+    pub fn on_kafka(&self) -> bool {
+        self.log.kind == "kafka"
+    }
+}
+
+fn addrs(key: &str, texts: &[String]) -> Result<Vec<SocketAddr>, SettingsError> {
+    let parse = |text: &String| {
+        text.parse().map_err(|_| SettingsError::Contradiction {
+            key: key.to_owned(),
+            reason: format!("`{text}` is no address; write it as 127.0.0.1:8080 or [::1]:8080"),
+        })
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn contradictions(config: &Config, out: &mut Vec<SettingsError>) {
+    let mut refuse = |key: &str, reason: String| {
+        out.push(SettingsError::Contradiction {
+            key: key.to_owned(),
+            reason,
+        });
+    };
+    if config.tls.cert.is_empty() != config.tls.key.is_empty() {
+        refuse(
+            "tls.cert",
+            "`tls.cert` and `tls.key` go together: set both or neither".to_owned(),
+        );
+    }
+    if !config.log.partitions.is_power_of_two() {
+        let next = config.log.partitions.next_power_of_two();
+        refuse(
+            "log.partitions",
+            format!("{} is no power of two; {next} is", config.log.partitions),
+        );
+    }
+    if !config.limits.ring_buffers.is_power_of_two() {
+        refuse("limits.ring_buffers", "must be a power of two".to_owned());
+    }
+    for (key, value, allowed) in [
+        ("log.kind", &config.log.kind, ["embedded", "kafka"]),
+        ("log.durability", &config.log.durability, ["fsync", "os"]),
+        ("output.format", &config.output.format, ["text", "json"]),
+    ] {
+        if !allowed.contains(&value.as_str()) {
+            refuse(
+                key,
+                format!("`{value}` is neither `{}` nor `{}`", allowed[0], allowed[1]),
+            );
+        }
+    }
+    if config.on_kafka() && !cfg!(feature = "engines") {
+        refuse(
+            "log.kind",
+            "`kafka` needs a build with the feature: cargo build --features engines".to_owned(),
+        );
+    }
+    match config.http_addrs() {
+        Ok(list) if !config.listen.plain_anywhere => {
+            if let Some(open) = list.iter().find(|a| !a.ip().is_loopback()) {
+                refuse(
+                    "listen.http",
+                    format!(
+                        "{open} is not loopback; use listen.wss, or set listen.plain_anywhere = true behind a proxy that ends TLS"
+                    ),
+                );
+            }
+        }
+        Ok(_) => {}
+        Err(e) => out.push(e),
+    }
+    out.extend(config.wss_addrs().err());
+    out.extend(config.admin_addr().err());
+}
+
+const _: () = assert!(
+    limits::HEARTBEAT_MS_MIN == 5_000 && limits::HEARTBEAT_MS_MAX == 300_000,
+    "as [session] says"
+);
+
+/// Title of the generated page.
+pub const REFERENCE_TITLE: &str = "Configuration of hawser-gateway";
+/// Introduction of the generated page.
+pub const REFERENCE_INTRO: &str = "Generated by `hawser-gateway config-reference`; do not edit. The file is TOML, given with `--config FILE`; \
+every key is optional. `--check-config` checks a file, `--print-config` prints the values in force with their documentation. \
+A key that does not exist is refused and the nearest one named.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hawser_fanout::settings::{Settings, parse, reference};
+
+    #[test]
+    fn the_defaults_are_sound() {
+        assert_eq!(Config::default().problems(), []);
+    }
+
+    #[test]
+    fn a_typo_names_the_right_key() {
+        let err = parse::<Config>("[session]\nhearbeat_ms = 10000").expect_err("typo");
+        assert_eq!(
+            err.to_string(),
+            "unknown key `session.hearbeat_ms`: did you mean `session.heartbeat_ms`?"
+        );
+    }
+
+    #[test]
+    fn plain_beyond_loopback_is_refused() {
+        let err = parse::<Config>("[listen]\nhttp = [\"0.0.0.0:8080\"]").expect_err("open");
+        assert!(
+            err.to_string()
+                .starts_with("`listen.http`: 0.0.0.0:8080 is not loopback"),
+            "{err}"
+        );
+    }
+
+    #[cfg(not(feature = "engines"))]
+    #[test]
+    fn kafka_without_the_feature_names_it() {
+        let err = parse::<Config>("[log]\nkind = \"kafka\"").expect_err("no feature");
+        assert!(err.to_string().contains("--features engines"), "{err}");
+    }
+
+    #[test]
+    fn the_reference_page_is_current() {
+        let page = reference::<Config>(REFERENCE_TITLE, REFERENCE_INTRO);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/config.md");
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            page == written,
+            "run `cargo run -p hawser-gateway -- config-reference > docs/config.md`"
+        );
+    }
+}
