@@ -1,0 +1,3 @@
+//! Listeners and admission.
+
+pub mod admission;

@@ -1,0 +1,192 @@
+//! What a node is started with: plain values, checked by whoever made them (`config` maps the file
+//! to this), with the defaults that tests use.
+
+use axum::Router;
+use hawser_engines::directory::Directory;
+use hawser_engines::log::Log;
+use hawser_engines::presence::PresenceStore;
+use hawser_engines::store::Store;
+use hawser_protocol::limits;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// One address that clients connect to.
+#[derive(Clone)]
+pub struct Listener {
+    /// Where; port 0 takes a free one (see `NodeHandle::addrs`).
+    pub addr: SocketAddr,
+    /// TLS with this configuration (its certificate resolver reloads by itself); `None`: plain, which
+    /// is refused beyond loopback unless `NodeConfig::plain_anywhere`.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// The session rings of a core.
+#[derive(Debug, Clone, Copy)]
+pub struct RingLimits {
+    /// Rings per core. One ring's table is capped by RLIMIT_NOFILE, so several hold more sessions.
+    pub rings_per_core: usize,
+    /// Direct descriptors per ring: sessions it can hold. About 16 bytes of kernel memory each.
+    pub files_per_ring: u32,
+    /// Submission queue entries per ring, a power of two; completions are four times as many.
+    pub entries: u32,
+    /// Receive buffers per ring, a power of two.
+    pub buffers: u16,
+    /// Bytes of one receive buffer.
+    pub buffer_bytes: usize,
+}
+
+/// What is let in.
+#[derive(Debug, Clone, Copy)]
+pub struct AdmissionLimits {
+    /// New connections per second and core, sustained.
+    pub accepts_per_second: u32,
+    /// New connections per core in a burst.
+    pub accepts_burst: u32,
+    /// Handshakes in progress per core; each costs up to some 60 KB while it lasts.
+    pub handshakes_max: usize,
+    /// Connections per client address (IPv6: per /64); 0: no bound; loopback is not concerned.
+    pub per_address_max: u32,
+    /// Sessions of the whole node.
+    pub sessions_max: usize,
+    /// Resident bytes above which new connections are refused; 0: no bound.
+    pub memory_bytes_max: usize,
+}
+
+/// What one session may do.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    /// Default interval at which a client pings, milliseconds.
+    pub heartbeat_ms: u64,
+    /// Unacknowledged frames before a session lags.
+    pub window_frames: usize,
+    /// Unacknowledged bytes before a session lags.
+    pub window_bytes: usize,
+    /// Sends per second, sustained.
+    pub sends_per_second: u32,
+    /// Sends in a burst.
+    pub sends_burst: u32,
+    /// Bytes per second from the client, sustained; the burst is four seconds' worth.
+    pub bytes_per_second: u32,
+    /// Life of a resume token, milliseconds.
+    pub resume_ms: u64,
+    /// Unsent bytes older than this close the session, milliseconds.
+    pub slow_reader_ms: u64,
+    /// TLS, upgrade and Hello together, milliseconds.
+    pub hello_ms: u64,
+}
+
+/// Socket options of client connections.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketLimits {
+    /// SO_SNDBUF, bytes; 0: the kernel's choice.
+    pub send_buffer_bytes: usize,
+    /// TCP_NOTSENT_LOWAT, bytes; 0: not set. Bounds what waits unsent in the kernel.
+    pub unsent_bytes: u32,
+    /// listen(2)'s backlog.
+    pub backlog: i32,
+}
+
+/// Everything a node needs to know beside its services.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// Name in Welcome, logs and metrics.
+    pub name: String,
+    /// Threads, each with its own runtime and rings.
+    pub cores: usize,
+    /// Pins thread i to core i of those this process may use.
+    pub pin: bool,
+    /// Client listeners.
+    pub listeners: Vec<Listener>,
+    /// Allows plain listeners beyond loopback (a proxy ends TLS in front).
+    pub plain_anywhere: bool,
+    /// Origins that browsers may connect from; `*` for any. Loopback pages of this node always may.
+    pub origins: Vec<String>,
+    /// `wss://host:port/v1/ws` for Relocate and `/v1/locate`; empty: made from the first listener.
+    pub public_url: String,
+    /// Serves `/v1/echo`.
+    pub echo: bool,
+    /// Bytes of replay rings, whole node.
+    pub replay_bytes: usize,
+    /// How long a drain may take, milliseconds.
+    pub drain_ms: u64,
+    /// Seals resume tokens; the same on every node of a cluster.
+    pub resume_key: [u8; 32],
+    /// Bound of a core's inbound queue, messages.
+    pub mailbox: usize,
+    /// Appends in flight per core.
+    pub appends_max: usize,
+    /// Rings.
+    pub ring: RingLimits,
+    /// Admission.
+    pub admission: AdmissionLimits,
+    /// Sessions.
+    pub session: SessionLimits,
+    /// Sockets.
+    pub socket: SocketLimits,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            name: "node".to_owned(),
+            cores: 1,
+            pin: true,
+            listeners: Vec::new(),
+            plain_anywhere: false,
+            origins: Vec::new(),
+            public_url: String::new(),
+            echo: false,
+            replay_bytes: 64 << 20,
+            drain_ms: 10_000,
+            resume_key: [0; 32],
+            mailbox: 8_192,
+            appends_max: 8_192,
+            ring: RingLimits {
+                rings_per_core: 1,
+                files_per_ring: 8_192,
+                entries: 1_024,
+                buffers: 256,
+                buffer_bytes: 16_384,
+            },
+            admission: AdmissionLimits {
+                accepts_per_second: 2_000,
+                accepts_burst: 4_000,
+                handshakes_max: 4_096,
+                per_address_max: 1_024,
+                sessions_max: 100_000,
+                memory_bytes_max: 0,
+            },
+            session: SessionLimits {
+                heartbeat_ms: limits::HEARTBEAT_MS_DEFAULT,
+                window_frames: limits::WINDOW_FRAMES,
+                window_bytes: limits::WINDOW_BYTES,
+                sends_per_second: 50,
+                sends_burst: 200,
+                bytes_per_second: 1 << 20,
+                resume_ms: 7 * 24 * 3_600 * 1_000,
+                slow_reader_ms: 60_000,
+                hello_ms: limits::HELLO_DEADLINE_MS,
+            },
+            socket: SocketLimits {
+                send_buffer_bytes: 65_536,
+                unsent_bytes: 16_384,
+                backlog: 4_096,
+            },
+        }
+    }
+}
+
+/// What stands behind the edge. Calls that may block are made on the control thread only.
+#[derive(Clone)]
+pub struct Services {
+    /// The log: Kafka or embedded.
+    pub log: Arc<dyn Log>,
+    /// Messages, for history.
+    pub store: Arc<dyn Store>,
+    /// Who is online.
+    pub presence: Arc<dyn PresenceStore>,
+    /// Users and devices.
+    pub directory: Arc<dyn Directory>,
+    /// Page and API, served on plain listeners by the control thread.
+    pub http: Router,
+}
