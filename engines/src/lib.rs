@@ -2,6 +2,7 @@
 //! Adapters know nothing of one another; the embedded ones share one atomic commit.
 
 pub mod directory;
+pub mod embedded;
 pub mod log;
 pub mod presence;
 pub mod store;
