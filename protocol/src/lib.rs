@@ -6,6 +6,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod partition;
+pub mod record;
 
 /// Control frames, generated from `proto/hawser.proto`.
 #[allow(missing_docs, clippy::all, unused_qualifications, unreachable_pub)]

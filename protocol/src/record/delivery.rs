@@ -1,0 +1,218 @@
+//! Value of `delivery`: one record per (source record, touched partition), listing its recipients
+//! there. The owned form, for who writes it; the edge reads through [`super::DeliveryView`].
+
+use super::delivery_view::{DeliveryView, ViewKind};
+use super::write::Writer;
+use super::{RecordError, encode_envelopes};
+use crate::ids::{ChatId, DeviceId, Seq, UserId};
+use crate::message::Envelope;
+use crate::pb;
+use bytes::Bytes;
+use prost::Message as _;
+
+pub(super) const MESSAGE: u8 = 1;
+pub(super) const RESULT: u8 = 2;
+pub(super) const RECEIPT: u8 = 3;
+pub(super) const REVOKE: u8 = 4;
+
+/// One delivery record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeliveryRecord {
+    /// Partition of `chat-messages` that it comes from.
+    pub source_partition: u32,
+    /// Place of the source record; `Seq::NONE` when it comes from no source record (a revocation):
+    /// such a record is always processed, the high-water mark neither asked nor moved.
+    pub source_seq: Seq,
+    /// Distinguishes several records from one source record in one partition, from 0.
+    /// A reader keeps the largest (source_seq, sub_index) per source partition and drops what is
+    /// not above it.
+    pub sub_index: u16,
+    /// What to deliver.
+    pub kind: DeliveryKind,
+}
+
+/// What to deliver.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DeliveryKind {
+    /// A message.
+    Message {
+        /// Recipients whose delivery partition this is, the sender included where it is a member.
+        recipients: Vec<UserId>,
+        /// Encoded `MessageRecord`: the tail of every Deliver frame.
+        record: Bytes,
+        /// Envelopes of this partition's devices.
+        envelopes: Vec<Envelope>,
+        /// In the sender's partition: this device gets a SendResult made from the record, the
+        /// sender's other devices a Deliver. `None` elsewhere and for what the API caused.
+        sender_entry: Option<(UserId, DeviceId)>,
+    },
+    /// The outcome of a Send that is no new message: rejected, or a duplicate.
+    Result {
+        /// The sender.
+        user: UserId,
+        /// The only device that gets it.
+        device: DeviceId,
+        /// Without offset: the edge fills it.
+        result: pb::SendResult,
+    },
+    /// Watermarks moved.
+    Receipt {
+        /// Who is told.
+        recipients: Vec<UserId>,
+        /// Where.
+        chat: ChatId,
+        /// Whose watermarks.
+        user: UserId,
+        /// Delivered up to.
+        delivered: Seq,
+        /// Read up to.
+        read: Seq,
+        /// Log time, milliseconds.
+        ts_ms: u64,
+    },
+    /// Sessions to close at once: a ban, a revoked device.
+    Revoke {
+        /// Whose.
+        user: UserId,
+        /// Which device; `None`: all.
+        device: Option<DeviceId>,
+        /// For the closing frame; at most 256 bytes.
+        reason: String,
+    },
+}
+
+impl DeliveryRecord {
+    /// Encodes. Layout: version, kind, sub_index u16, source_partition u32, source_seq u64, then
+    /// the kind's fields.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        match &self.kind {
+            DeliveryKind::Message {
+                recipients,
+                record,
+                envelopes,
+                sender_entry,
+            } => {
+                let table = encode_envelopes(envelopes);
+                let extra = record.len() + table.len() + recipients.len() * 24;
+                let mut out = self.begin(MESSAGE, extra);
+                put_recipients(&mut out, recipients);
+                let (user, device) = sender_entry
+                    .as_ref()
+                    .map_or(("", ""), |(user, device)| (user.as_str(), device.as_str()));
+                out.short(user).short(device).long(&table).long(record);
+                out.finish()
+            }
+            DeliveryKind::Result {
+                user,
+                device,
+                result,
+            } => {
+                let mut out = self.begin(RESULT, 256);
+                out.short(user.as_str()).short(device.as_str());
+                out.long(&result.encode_to_vec());
+                out.finish()
+            }
+            DeliveryKind::Receipt {
+                recipients,
+                chat,
+                user,
+                delivered,
+                read,
+                ts_ms,
+            } => {
+                let mut out = self.begin(RECEIPT, 256 + recipients.len() * 24);
+                put_recipients(&mut out, recipients);
+                out.short(chat.as_str()).short(user.as_str());
+                out.seq(*delivered).seq(*read).u64(*ts_ms);
+                out.finish()
+            }
+            DeliveryKind::Revoke {
+                user,
+                device,
+                reason,
+            } => {
+                let mut out = self.begin(REVOKE, 256);
+                let device = device.as_ref().map_or("", DeviceId::as_str);
+                out.short(user.as_str()).short(device);
+                out.long(reason.as_bytes());
+                out.finish()
+            }
+        }
+    }
+
+    /// Decodes into owned parts, checking the form of every id; payloads share memory.
+    ///
+    /// # Errors
+    /// The bytes are no delivery record of this version.
+    pub fn decode(value: &Bytes) -> Result<Self, RecordError> {
+        let view = DeliveryView::parse(value)?;
+        let users =
+            |names: super::Recipients<'_>| names.map(UserId::new).collect::<Result<Vec<_>, _>>();
+        let kind = match &view.kind {
+            ViewKind::Message(message) => DeliveryKind::Message {
+                recipients: users(message.recipients())?,
+                record: value.slice(message.record_range()),
+                envelopes: owned_envelopes(value, message.envelopes())?,
+                sender_entry: match message.sender() {
+                    Some((user, device)) => Some((UserId::new(user)?, DeviceId::new(device)?)),
+                    None => None,
+                },
+            },
+            ViewKind::Result(result) => DeliveryKind::Result {
+                user: UserId::new(result.user)?,
+                device: DeviceId::new(result.device)?,
+                result: result.result()?,
+            },
+            ViewKind::Receipt(receipt) => DeliveryKind::Receipt {
+                recipients: users(receipt.recipients())?,
+                chat: ChatId::new(receipt.chat)?,
+                user: UserId::new(receipt.user)?,
+                delivered: receipt.delivered,
+                read: receipt.read,
+                ts_ms: receipt.ts_ms,
+            },
+            ViewKind::Revoke(revoke) => DeliveryKind::Revoke {
+                user: UserId::new(revoke.user)?,
+                device: revoke.device.map(DeviceId::new).transpose()?,
+                reason: revoke.reason.into(),
+            },
+        };
+        Ok(Self {
+            source_partition: view.source_partition,
+            source_seq: view.source_seq,
+            sub_index: view.sub_index,
+            kind,
+        })
+    }
+
+    fn begin(&self, kind: u8, capacity: usize) -> Writer {
+        let mut out = Writer::new(kind, 64 + capacity);
+        out.u16(self.sub_index).u32(self.source_partition);
+        out.seq(self.source_seq);
+        out
+    }
+}
+
+/// Count u32, bytes u32, then (length u8, user)*: so that a reader checks the text in one go.
+fn put_recipients(out: &mut Writer, recipients: &[UserId]) {
+    let bytes = recipients.iter().map(|user| 1 + user.as_str().len()).sum();
+    out.len(recipients.len()).len(bytes);
+    for user in recipients {
+        out.short(user.as_str());
+    }
+}
+
+fn owned_envelopes(
+    value: &Bytes,
+    table: super::Envelopes<'_>,
+) -> Result<Vec<Envelope>, RecordError> {
+    let owned = table.iter().map(|entry| {
+        Ok(Envelope {
+            user: UserId::new(entry.user)?,
+            device: DeviceId::new(entry.device)?,
+            bytes: value.slice_ref(entry.bytes),
+        })
+    });
+    owned.collect()
+}

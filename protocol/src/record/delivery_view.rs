@@ -1,0 +1,277 @@
+//! A delivery record as the edge reads it: checked once, nothing copied, nothing allocated.
+
+use super::delivery::{MESSAGE, RECEIPT, RESULT, REVOKE};
+use super::read::Reader;
+use super::{Envelopes, RecordError};
+use crate::ids::Seq;
+use crate::limits::{FRAME_BYTES_MAX, GROUP_MEMBERS_MAX, USER_ID_BYTES_MAX};
+use crate::pb;
+use prost::Message as _;
+use std::ops::Range;
+
+/// All members of a group in one partition (those a change removes were among them before it).
+const RECIPIENTS_MAX: usize = GROUP_MEMBERS_MAX;
+/// Text of a revocation, bytes.
+const REASON_BYTES_MAX: usize = 256;
+
+/// A checked delivery record, borrowed from the log record's value.
+#[derive(Debug, Clone)]
+pub struct DeliveryView<'a> {
+    /// Partition of `chat-messages` that it comes from.
+    pub source_partition: u32,
+    /// Place of the source record; `Seq::NONE`: from none, always process it.
+    pub source_seq: Seq,
+    /// Distinguishes several records from one source record, from 0.
+    pub sub_index: u16,
+    /// What to deliver.
+    pub kind: ViewKind<'a>,
+}
+
+/// What to deliver.
+#[derive(Debug, Clone)]
+pub enum ViewKind<'a> {
+    /// A message.
+    Message(MessageView<'a>),
+    /// The outcome of a Send that is no new message.
+    Result(ResultView<'a>),
+    /// Watermarks moved.
+    Receipt(ReceiptView<'a>),
+    /// Sessions to close.
+    Revoke(RevokeView<'a>),
+}
+
+/// A message to deliver.
+#[derive(Debug, Clone)]
+pub struct MessageView<'a> {
+    value: &'a [u8],
+    recipients: Recipients<'a>,
+    sender: Option<(&'a str, &'a str)>,
+    envelopes: Envelopes<'a>,
+    record: Range<usize>,
+}
+
+/// The outcome of a Send.
+#[derive(Debug, Clone, Copy)]
+pub struct ResultView<'a> {
+    /// The sender.
+    pub user: &'a str,
+    /// The only device that gets it.
+    pub device: &'a str,
+    encoded: &'a [u8],
+}
+
+/// Watermarks that moved.
+#[derive(Debug, Clone)]
+pub struct ReceiptView<'a> {
+    recipients: Recipients<'a>,
+    /// Where.
+    pub chat: &'a str,
+    /// Whose.
+    pub user: &'a str,
+    /// Delivered up to.
+    pub delivered: Seq,
+    /// Read up to.
+    pub read: Seq,
+    /// Log time, milliseconds.
+    pub ts_ms: u64,
+}
+
+/// Sessions to close.
+#[derive(Debug, Clone, Copy)]
+pub struct RevokeView<'a> {
+    /// Whose.
+    pub user: &'a str,
+    /// Which device; `None`: all.
+    pub device: Option<&'a str>,
+    /// For the closing frame.
+    pub reason: &'a str,
+}
+
+impl<'a> DeliveryView<'a> {
+    /// Checks a whole record: lengths, counts and UTF-8 (the alphabet of ids is the writer's word).
+    ///
+    /// # Errors
+    /// The bytes are no delivery record of this version.
+    pub fn parse(value: &'a [u8]) -> Result<Self, RecordError> {
+        let mut reader = Reader::new(value);
+        let kind = reader.head()?;
+        let sub_index = reader.u16()?;
+        let source_partition = reader.u32()?;
+        let source_seq = reader.seq()?;
+        let kind = match kind {
+            MESSAGE => ViewKind::Message(parse_message(&mut reader, value)?),
+            RESULT => ViewKind::Result(parse_result(&mut reader)?),
+            RECEIPT => ViewKind::Receipt(parse_receipt(&mut reader)?),
+            REVOKE => ViewKind::Revoke(parse_revoke(&mut reader)?),
+            found => return Err(RecordError::Kind { found }),
+        };
+        reader.end()?;
+        Ok(Self {
+            source_partition,
+            source_seq,
+            sub_index,
+            kind,
+        })
+    }
+}
+
+impl<'a> MessageView<'a> {
+    /// Users whose delivery partition this is, the sender included.
+    #[must_use]
+    pub fn recipients(&self) -> Recipients<'a> {
+        self.recipients
+    }
+
+    /// In the sender's partition: (user, device) that gets a SendResult instead of a Deliver.
+    #[must_use]
+    pub fn sender(&self) -> Option<(&'a str, &'a str)> {
+        self.sender
+    }
+
+    /// The encoded message record: the same bytes for every recipient.
+    #[must_use]
+    pub fn record(&self) -> &'a [u8] {
+        self.value.get(self.record.clone()).unwrap_or_default()
+    }
+
+    /// Where the message record is in the value, to slice the value's `Bytes`.
+    #[must_use]
+    pub fn record_range(&self) -> Range<usize> {
+        self.record.clone()
+    }
+
+    /// Envelopes of this partition's devices.
+    #[must_use]
+    pub fn envelopes(&self) -> Envelopes<'a> {
+        self.envelopes
+    }
+
+    /// The envelope of one device; empty when there is none.
+    #[must_use]
+    pub fn envelope(&self, user: &str, device: &str) -> &'a [u8] {
+        self.envelopes.of(user, device).unwrap_or_default()
+    }
+}
+
+impl ResultView<'_> {
+    /// The result, without offset.
+    ///
+    /// # Errors
+    /// The bytes are no SendResult.
+    pub fn result(&self) -> Result<pb::SendResult, RecordError> {
+        pb::SendResult::decode(self.encoded).map_err(|_| RecordError::BadForm { what: "result" })
+    }
+}
+
+impl<'a> ReceiptView<'a> {
+    /// Users who are told.
+    #[must_use]
+    pub fn recipients(&self) -> Recipients<'a> {
+        self.recipients
+    }
+}
+
+/// Iterates over users without allocation.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipients<'a> {
+    /// (length, user)*, checked.
+    text: &'a str,
+    left: usize,
+}
+
+impl<'a> Iterator for Recipients<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let len = usize::from(*self.text.as_bytes().first()?);
+        let user = self.text.get(1..=len)?;
+        self.text = self.text.get(1 + len..)?;
+        self.left = self.left.saturating_sub(1);
+        Some(user)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Recipients<'_> {}
+
+fn parse_message<'a>(
+    reader: &mut Reader<'a>,
+    value: &'a [u8],
+) -> Result<MessageView<'a>, RecordError> {
+    let recipients = parse_recipients(reader)?;
+    let (user, device) = (reader.short("sender")?, reader.short("sender device")?);
+    let sender = match (user.is_empty(), device.is_empty()) {
+        (false, false) => Some((user, device)),
+        (true, true) => None,
+        _ => return Err(RecordError::BadForm { what: "sender" }),
+    };
+    let table = reader.len("envelopes", FRAME_BYTES_MAX)?;
+    let envelopes = Envelopes::parse(reader.take(table)?)?;
+    let len = reader.len("message record", FRAME_BYTES_MAX)?;
+    Ok(MessageView {
+        value,
+        recipients,
+        sender,
+        envelopes,
+        record: reader.range(len)?,
+    })
+}
+
+fn parse_result<'a>(reader: &mut Reader<'a>) -> Result<ResultView<'a>, RecordError> {
+    let (user, device) = (reader.short("user")?, reader.short("device")?);
+    let len = reader.len("result", FRAME_BYTES_MAX)?;
+    Ok(ResultView {
+        user,
+        device,
+        encoded: reader.take(len)?,
+    })
+}
+
+fn parse_receipt<'a>(reader: &mut Reader<'a>) -> Result<ReceiptView<'a>, RecordError> {
+    Ok(ReceiptView {
+        recipients: parse_recipients(reader)?,
+        chat: reader.short("chat")?,
+        user: reader.short("user")?,
+        delivered: reader.seq()?,
+        read: reader.seq()?,
+        ts_ms: reader.u64()?,
+    })
+}
+
+fn parse_revoke<'a>(reader: &mut Reader<'a>) -> Result<RevokeView<'a>, RecordError> {
+    let (user, device) = (reader.short("user")?, reader.short("device")?);
+    Ok(RevokeView {
+        user,
+        device: (!device.is_empty()).then_some(device),
+        reason: reader.text("reason", REASON_BYTES_MAX)?,
+    })
+}
+
+/// Checks count and lengths against the bytes, so that iterating cannot fail. Lengths are below
+/// 0x80, so a text of lengths and ASCII ids is valid UTF-8 as a whole and is checked in one go.
+fn parse_recipients<'a>(reader: &mut Reader<'a>) -> Result<Recipients<'a>, RecordError> {
+    const WHAT: &str = "recipients";
+    let left = reader.len(WHAT, RECIPIENTS_MAX)?;
+    let bytes = reader.len(WHAT, RECIPIENTS_MAX * (1 + USER_ID_BYTES_MAX))?;
+    let bytes = reader.take(bytes)?;
+    if !bytes.is_ascii() {
+        return Err(RecordError::BadForm { what: WHAT });
+    }
+    let (mut at, mut found) = (0, 0);
+    while at < bytes.len() {
+        let len = usize::from(bytes[at]);
+        if len == 0 || len > USER_ID_BYTES_MAX {
+            return Err(RecordError::BadForm { what: WHAT });
+        }
+        at += 1 + len;
+        found += 1;
+    }
+    if at != bytes.len() || found != left {
+        return Err(RecordError::BadForm { what: WHAT });
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| RecordError::BadForm { what: WHAT })?;
+    Ok(Recipients { text, left })
+}

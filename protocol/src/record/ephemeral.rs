@@ -1,0 +1,111 @@
+//! Value of the ephemeral topics: typing and presence. Never stored, never replayed.
+
+use super::RecordError;
+use super::read::Reader;
+use super::write::Writer;
+use crate::ids::{ChatId, UserId};
+use crate::limits::GROUP_MEMBERS_MAX;
+use bytes::Bytes;
+
+const TYPING: u8 = 1;
+const PRESENCE: u8 = 2;
+
+/// Presence as told to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EphemeralPresence {
+    /// The engine could not be asked.
+    Unknown,
+    /// At least one session.
+    Online,
+    /// None.
+    Offline,
+}
+
+/// A signal that may be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EphemeralRecord {
+    /// Someone types in a chat, or stopped.
+    Typing {
+        /// Where.
+        chat: ChatId,
+        /// Who.
+        user: UserId,
+        /// No longer.
+        stopped: bool,
+        /// Members in the record's partition; only their sessions that watch the chat get it.
+        recipients: Vec<UserId>,
+    },
+    /// A user came or went.
+    Presence {
+        /// Who.
+        user: UserId,
+        /// New state.
+        state: EphemeralPresence,
+        /// When last seen, milliseconds; 0: never or online.
+        last_seen_ms: u64,
+    },
+}
+
+impl EphemeralRecord {
+    /// Encodes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Typing {
+                chat,
+                user,
+                stopped,
+                recipients,
+            } => {
+                let mut out = Writer::new(TYPING, 256 + recipients.len() * 16);
+                out.short(chat.as_str()).short(user.as_str());
+                out.u8(u8::from(*stopped)).users(recipients);
+                out.finish()
+            }
+            Self::Presence {
+                user,
+                state,
+                last_seen_ms,
+            } => {
+                let mut out = Writer::new(PRESENCE, 80);
+                out.short(user.as_str());
+                out.u8(match state {
+                    EphemeralPresence::Unknown => 0,
+                    EphemeralPresence::Online => 1,
+                    EphemeralPresence::Offline => 2,
+                });
+                out.u64(*last_seen_ms);
+                out.finish()
+            }
+        }
+    }
+
+    /// Decodes.
+    ///
+    /// # Errors
+    /// The bytes are no ephemeral record of this version.
+    pub fn decode(value: &[u8]) -> Result<Self, RecordError> {
+        let mut reader = Reader::new(value);
+        let record = match reader.head()? {
+            TYPING => Self::Typing {
+                chat: reader.chat()?,
+                user: reader.user()?,
+                stopped: reader.bool("stopped")?,
+                recipients: reader.users(GROUP_MEMBERS_MAX)?,
+            },
+            PRESENCE => Self::Presence {
+                user: reader.user()?,
+                state: match reader.u8()? {
+                    0 => EphemeralPresence::Unknown,
+                    1 => EphemeralPresence::Online,
+                    2 => EphemeralPresence::Offline,
+                    _ => return Err(RecordError::BadForm { what: "presence" }),
+                },
+                last_seen_ms: reader.u64()?,
+            },
+            found => return Err(RecordError::Kind { found }),
+        };
+        reader.end()?;
+        Ok(record)
+    }
+}
