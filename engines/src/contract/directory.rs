@@ -1,0 +1,210 @@
+//! Facts of the `directory` port.
+
+use super::{Fact, run, unique};
+use crate::directory::{Device, Directory, DirectoryError, Group, User};
+use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
+use std::sync::Arc;
+
+/// Runs all facts; `make` may give the same directory each time.
+pub fn directory_suite(make: impl Fn() -> Arc<dyn Directory>) {
+    run("directory", FACTS, make);
+}
+
+/// All facts.
+pub const FACTS: &[Fact<dyn Directory>] = &[
+    ("a_created_user_is_found_by_id_and_phone", created),
+    ("an_id_and_a_phone_are_taken_once", taken),
+    ("users_without_a_phone_do_not_collide", no_phone),
+    ("updating_moves_the_phone_and_frees_the_old_one", update),
+    ("updating_nobody_is_not_found", update_nobody),
+    ("users_are_listed_in_order_and_page", list),
+    ("devices_are_put_replaced_and_listed_per_user", devices),
+    ("a_device_of_nobody_is_not_found", device_of_nobody),
+    ("the_group_with_the_larger_write_seq_wins", groups),
+    (
+        "deleting_a_user_frees_id_and_phone_and_removes_devices",
+        delete,
+    ),
+    ("of_many_that_create_one_id_at_once_one_wins", race),
+];
+
+fn id() -> UserId {
+    UserId::new(&unique()).expect("valid")
+}
+
+fn user(id: &UserId, phone: &str) -> User {
+    User {
+        user_id: id.as_str().to_owned(),
+        name: "A name with ü".to_owned(),
+        phone: phone.to_owned(),
+        status: "busy".to_owned(),
+        created_ms: 5,
+        ..User::default()
+    }
+}
+
+fn phone() -> String {
+    format!("+{}", unique())
+}
+
+fn device(name: &str) -> Device {
+    Device {
+        device_id: name.to_owned(),
+        platform: "web".to_owned(),
+        ..Device::default()
+    }
+}
+
+fn create(directory: &Arc<dyn Directory>, user: &User) {
+    directory
+        .create_user(user)
+        .expect("a healthy directory creates");
+}
+
+fn created(directory: &Arc<dyn Directory>) {
+    let (id, phone) = (id(), phone());
+    assert_eq!(directory.user(&id), Ok(None));
+    assert_eq!(directory.user_by_phone(&phone), Ok(None));
+    create(directory, &user(&id, &phone));
+    assert_eq!(directory.user(&id), Ok(Some(user(&id, &phone))));
+    assert_eq!(directory.user_by_phone(&phone), Ok(Some(user(&id, &phone))));
+}
+
+fn taken(directory: &Arc<dyn Directory>) {
+    let (a, phone_a) = (id(), phone());
+    create(directory, &user(&a, &phone_a));
+    let again = directory.create_user(&user(&a, &phone()));
+    assert!(
+        matches!(again, Err(DirectoryError::Taken { .. })),
+        "{again:?}"
+    );
+    let b = id();
+    let same = directory.create_user(&user(&b, &phone_a));
+    assert_eq!(same, Err(DirectoryError::Taken { field: "phone" }));
+    assert_eq!(directory.user(&b), Ok(None));
+    create(directory, &user(&b, ""));
+    let same = directory.update_user(&user(&b, &phone_a));
+    assert_eq!(same, Err(DirectoryError::Taken { field: "phone" }));
+    assert_eq!(directory.user(&b), Ok(Some(user(&b, ""))));
+}
+
+fn no_phone(directory: &Arc<dyn Directory>) {
+    create(directory, &user(&id(), ""));
+    create(directory, &user(&id(), ""));
+    assert_eq!(directory.user_by_phone(""), Ok(None));
+}
+
+fn update(directory: &Arc<dyn Directory>) {
+    let (a, b, old, new) = (id(), id(), phone(), phone());
+    create(directory, &user(&a, &old));
+    let mut changed = user(&a, &new);
+    changed.banned = true;
+    directory.update_user(&changed).expect("it exists");
+    assert_eq!(directory.user(&a), Ok(Some(changed.clone())));
+    assert_eq!(directory.user_by_phone(&new), Ok(Some(changed)));
+    assert_eq!(directory.user_by_phone(&old), Ok(None));
+    create(directory, &user(&b, &old));
+}
+
+fn update_nobody(directory: &Arc<dyn Directory>) {
+    let outcome = directory.update_user(&user(&id(), ""));
+    assert_eq!(outcome, Err(DirectoryError::NotFound));
+}
+
+fn list(directory: &Arc<dyn Directory>) {
+    let base = unique();
+    let ids: Vec<UserId> = ["", "-a", "-ab", "-b"]
+        .iter()
+        .map(|tail| UserId::new(&format!("{base}{tail}")).expect("valid"))
+        .collect();
+    for id in ids.iter().rev() {
+        create(directory, &user(id, ""));
+    }
+    let names = |after: Option<&UserId>, limit| -> Vec<String> {
+        let users = directory
+            .users(after, limit)
+            .expect("a healthy directory reads");
+        users.into_iter().map(|u| u.user_id).collect()
+    };
+    let expected: Vec<&str> = ids.iter().map(UserId::as_str).collect();
+    assert_eq!(names(Some(&ids[0]), 3), expected[1..]);
+    assert_eq!(names(Some(&ids[1]), 1), expected[2..3]);
+    assert!(names(None, 1_000_000).windows(2).all(|w| w[0] < w[1]));
+    assert!(names(None, 0).is_empty());
+}
+
+fn devices(directory: &Arc<dyn Directory>) {
+    let (a, b) = (id(), id());
+    create(directory, &user(&a, ""));
+    create(directory, &user(&b, ""));
+    for name in ["phone", "web"] {
+        directory
+            .put_device(&a, &device(name))
+            .expect("the user exists");
+    }
+    directory
+        .put_device(&b, &device("phone"))
+        .expect("the user exists");
+    let mut revoked = device("web");
+    revoked.revoked = true;
+    directory.put_device(&a, &revoked).expect("the user exists");
+    let web = DeviceId::new("web").expect("valid");
+    assert_eq!(directory.device(&a, &web), Ok(Some(revoked.clone())));
+    assert_eq!(directory.device(&b, &web), Ok(None));
+    let mut all = directory.devices(&a).expect("a healthy directory reads");
+    all.sort_by(|a, b| a.device_id.cmp(&b.device_id));
+    assert_eq!(all, [device("phone"), revoked]);
+}
+
+fn device_of_nobody(directory: &Arc<dyn Directory>) {
+    let outcome = directory.put_device(&id(), &device("web"));
+    assert_eq!(outcome, Err(DirectoryError::NotFound));
+    assert_eq!(directory.devices(&id()), Ok(Vec::new()));
+}
+
+fn groups(directory: &Arc<dyn Directory>) {
+    let chat = ChatId::new(&format!("g:{}", unique())).expect("valid");
+    let group = |name: &str, seq| Group {
+        chat: chat.as_str().to_owned(),
+        name: name.to_owned(),
+        members: vec!["a".to_owned(), "b".to_owned()],
+        admins: vec!["a".to_owned()],
+        picture: String::new(),
+        write_seq: seq,
+    };
+    let apply = |name: &str, seq| {
+        let outcome = directory.apply_group(&group(name, seq), Seq(seq));
+        outcome.expect("a healthy directory applies");
+    };
+    assert_eq!(directory.group(&chat), Ok(None));
+    apply("new", 20);
+    apply("old", 10);
+    assert_eq!(directory.group(&chat), Ok(Some(group("new", 20))));
+    apply("newer", 30);
+    assert_eq!(directory.group(&chat), Ok(Some(group("newer", 30))));
+}
+
+fn delete(directory: &Arc<dyn Directory>) {
+    let (a, phone) = (id(), phone());
+    create(directory, &user(&a, &phone));
+    directory
+        .put_device(&a, &device("web"))
+        .expect("the user exists");
+    directory.delete_user(&a).expect("the user exists");
+    assert_eq!(directory.user(&a), Ok(None));
+    assert_eq!(directory.user_by_phone(&phone), Ok(None));
+    assert_eq!(directory.devices(&a), Ok(Vec::new()));
+    create(directory, &user(&a, &phone));
+}
+
+fn race(directory: &Arc<dyn Directory>) {
+    let id = id();
+    let won = std::thread::scope(|scope| {
+        let tries: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| directory.create_user(&user(&id, "")).is_ok()))
+            .collect();
+        let outcomes = tries.into_iter().map(|t| t.join().expect("no panic"));
+        outcomes.filter(|won| *won).count()
+    });
+    assert_eq!(won, 1);
+}
