@@ -1,0 +1,822 @@
+//! The client session's core: bytes and time in, effects out. It owns no clock, no randomness, no
+//! socket and no disk, so that tests run it in virtual time. The state machine is docs/protocol.md's.
+//!
+//! Way of a connection: open → Hello → Welcome → (replay | sync, then adopt the head) → CaughtUp →
+//! live. Nothing is acknowledged before the disk has it; no Send leaves before the disk has it.
+
+import {
+  CLOSE_BAD_TOKEN,
+  CLOSE_DISPLACED,
+  errorText,
+  mayRetry,
+  policyOfClose,
+} from "../protocol/codes";
+import { decodeServerFrames, encodeFrame, TYPE } from "../protocol/frames";
+import type { ClientFrame, ServerFrame } from "../protocol/frames";
+import { hex, isGroup, uuidV7 } from "../protocol/ids";
+import { MESSAGE_MEMBERSHIP } from "../protocol/layout";
+import type { MessageRecord } from "../protocol/layout";
+import { ACK_ADOPT, HEARTBEAT_MS_DEFAULT, WATCH_CHATS_MAX, WATCH_USERS_MAX } from "../protocol/limits";
+import { WireError } from "../protocol/proto";
+import type * as s from "../protocol/schema";
+import { Backoff } from "./backoff";
+import { CursorLine } from "./cursor";
+import { Inbox } from "./inbox";
+import { Outbox } from "./outbox";
+import { Receipts } from "./receipts";
+import { ChatSync } from "./sync";
+import { emptyBatch, isEmptyBatch } from "./types";
+import type { Chance, Config, Effect, Now, PendingSend, Phase, Saved } from "./types";
+
+const OPEN_MS = 10_000;
+const WELCOME_MS = 10_000;
+const PONG_MS = 10_000;
+/** After a change of network the peer must answer sooner. */
+const PROBE_MS = 4_000;
+const ACK_DELAY_MS = 40;
+/** Unacknowledged before an ack goes at once; an eighth and a quarter of the server's window. */
+const ACK_FRAMES = 32;
+const ACK_BYTES = 16_384;
+/** A connection this long live forgets earlier failures. */
+const STABLE_MS = 10_000;
+const TOKEN_MARGIN_MS = 60_000;
+/** Displaced twice within this: someone else keeps the device. */
+const DISPLACED_AGAIN_MS = 30_000;
+const TYPING_EVERY_MS = 3_000;
+const LIST_REFRESH_MS = 150;
+
+interface Link {
+  id: number;
+  url: string;
+  state: "opening" | "hello" | "welcomed";
+  deadlineMs: number;
+}
+
+interface Token {
+  text: string;
+  expiresAtMs: number;
+  hellos: number;
+}
+
+/** What happens when a batch is on the disk. */
+interface Ticket {
+  cursorNext: bigint | undefined;
+  durable: string[];
+  adopts: { head: bigint; link: number } | undefined;
+}
+
+export class Session {
+  private effects: Effect[] = [];
+  private phase: Phase = { kind: "stopped" };
+  private wanted = false;
+  private readonly backoff: Backoff;
+  private retryAtMs: number | undefined;
+  private url: string;
+
+  private lastLink = 0;
+  private link: Link | undefined;
+  /** The link that shall take over (Relocate): opened before the old one is closed. */
+  private nextLink: Link | undefined;
+  private relocate: { url: string; atMs: number } | undefined;
+  private live = false;
+  private stableAtMs: number | undefined;
+
+  private token: Token | undefined;
+  private fetchingToken = false;
+  private refreshAtMs: number | undefined;
+  private tokenRetryAtMs: number | undefined;
+  private skewMs: number;
+
+  private readonly inbox: Inbox;
+  private readonly outbox: Outbox;
+  private readonly receipts: Receipts;
+  private readonly sync: ChatSync;
+  private resumeToken: Uint8Array;
+  private hasCursor: boolean;
+
+  private batch = emptyBatch();
+  private batchAdopts: { head: bigint; link: number } | undefined;
+  private savedNext: bigint | undefined;
+  private lastTicket = 0;
+  private readonly tickets = new Map<number, Ticket>();
+
+  private heartbeatMs = HEARTBEAT_MS_DEFAULT;
+  private pingAtMs: number | undefined;
+  private pongByMs: number | undefined;
+  private ackAtMs: number | undefined;
+  private ackedNext = 0n;
+  private unackedFrames = 0;
+  private unackedBytes = 0;
+  private listRefreshAtMs: number | undefined;
+  private watch: { users: string[]; chats: string[] } = { users: [], chats: [] };
+  private readonly typingAtMs = new Map<string, number>();
+  private displacedAtMs: number | undefined;
+  private lastProblem = "";
+
+  constructor(
+    private readonly config: Config,
+    private readonly chance: Chance,
+    saved: Saved,
+  ) {
+    this.backoff = new Backoff(chance);
+    this.url = config.url;
+    this.skewMs = saved.skewMs;
+    this.hasCursor = saved.cursor !== undefined;
+    this.resumeToken = saved.cursor?.resumeToken ?? new Uint8Array();
+    const line = new CursorLine(saved.cursor?.next ?? 0n);
+    this.inbox = new Inbox(new Map(saved.tracks), line);
+    this.outbox = new Outbox(saved.pending, chance);
+    this.receipts = new Receipts(saved.unconfirmedReads);
+    this.sync = new ChatSync(this.inbox);
+  }
+
+  // ---- what the application asks for ----
+
+  start(now: Now): void {
+    if (this.wanted) return;
+    this.wanted = true;
+    this.displacedAtMs = undefined;
+    this.backoff.reset();
+    this.connect(now);
+    this.finish(now);
+  }
+
+  stop(now: Now): void {
+    this.wanted = false;
+    this.retryAtMs = undefined;
+    for (const link of [this.link, this.nextLink]) {
+      if (!link) continue;
+      if (link.state === "welcomed") this.transmit({ type: "bye", body: { reason: "stop" } }, link);
+      this.effects.push({ do: "close", link: link.id, code: 1000, reason: "bye" });
+    }
+    this.dropLinks();
+    this.setPhase({ kind: "stopped" });
+    this.finish(now);
+  }
+
+  /** Accepts a message; it leaves once it is on the disk and the session is live. */
+  submit(chat: string, messageType: number, body: Uint8Array, now: Now): PendingSend {
+    const id = uuidV7(now.wallMs + this.skewMs, this.chance.bytes(10));
+    const send = { id, chat, messageType, body, sendTsMs: now.wallMs };
+    this.outbox.add(send);
+    this.batch.pendingPut.push(send);
+    this.finish(now);
+    return send;
+  }
+
+  /** Gives up a message that has failed or has never been answered. */
+  discard(id: string, now: Now): void {
+    this.outbox.discard(id);
+    this.batch.pendingDelete.push(id);
+    this.finish(now);
+  }
+
+  read(chat: string, seq: bigint, now: Now): void {
+    this.receipts.note(chat, { deliveredSeq: 0n, readSeq: seq }, now.ms);
+    this.finish(now);
+  }
+
+  typing(chat: string, stopped: boolean, now: Now): void {
+    const last = this.typingAtMs.get(chat);
+    const repeats = last !== undefined && now.ms - last < TYPING_EVERY_MS;
+    if (!this.live || (stopped ? last === undefined : repeats)) return;
+    if (stopped) this.typingAtMs.delete(chat);
+    else this.typingAtMs.set(chat, now.ms);
+    this.transmit({ type: "typing", body: { chat, stopped } });
+    this.finish(now);
+  }
+
+  setWatch(users: string[], chats: string[], now: Now): void {
+    const next = { users: users.slice(0, WATCH_USERS_MAX), chats: chats.slice(0, WATCH_CHATS_MAX) };
+    if (JSON.stringify(next) === JSON.stringify(this.watch)) return;
+    this.watch = next;
+    if (this.link?.state === "welcomed") this.transmit({ type: "watch", body: next });
+    this.finish(now);
+  }
+
+  /** Asks for messages below an ordinal (0: the newest); answered by the effect "history". */
+  history(chat: string, beforeOrdinal: number, limit: number, now: Now): void {
+    this.sync.history(chat, beforeOrdinal, limit);
+    this.finish(now);
+  }
+
+  /** The list of chats may have changed (a group was made over HTTP). */
+  refreshChats(now: Now): void {
+    this.listRefreshAtMs ??= now.ms + LIST_REFRESH_MS;
+    this.finish(now);
+  }
+
+  /** The machine says that the network is back, or the page is seen again: look at once. */
+  nudge(now: Now): void {
+    if (!this.wanted) return;
+    if (this.phase.kind === "waiting") {
+      this.retryAtMs = undefined;
+      this.connect(now);
+    } else if (this.link?.state === "welcomed" && this.pongByMs === undefined) {
+      this.ping(now, PROBE_MS);
+    }
+    this.finish(now);
+  }
+
+  // ---- what the driver reports ----
+
+  handleOpened(id: number, now: Now): void {
+    const link = this.linkOf(id);
+    if (!link || !this.token) return;
+    link.state = "hello";
+    link.deadlineMs = now.ms + WELCOME_MS;
+    this.token.hellos += 1;
+    const next = this.inbox.line.persisted;
+    this.transmit(
+      {
+        type: "hello",
+        body: {
+          token: this.token.text,
+          device: this.config.device,
+          client: this.config.client,
+          ...(this.hasCursor ? { resumeToken: this.resumeToken } : {}),
+          ...(this.hasCursor && next > 0n ? { lastOffset: next - 1n } : {}),
+        },
+      },
+      link,
+    );
+    this.finish(now);
+  }
+
+  handleMessage(id: number, raw: Uint8Array, now: Now): void {
+    if (!this.linkOf(id)) return;
+    try {
+      for (const frame of decodeServerFrames(raw)) {
+        const link = this.linkOf(id);
+        if (link) this.handleFrame(link, frame, now);
+      }
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.effects.push({ do: "problem", code: 1, text: error.message });
+      this.abandon(id, now, "unreadable frame");
+    }
+    this.finish(now);
+  }
+
+  handleClosed(id: number, code: number, reason: string, now: Now): void {
+    const link = this.linkOf(id);
+    if (!link) return;
+    if (link === this.nextLink) {
+      this.nextLink = undefined;
+    } else if (this.nextLink) {
+      this.promote(now);
+    } else {
+      this.lost(code, reason, now);
+    }
+    this.finish(now);
+  }
+
+  handleToken(text: string, expiresAtMs: number, now: Now): void {
+    this.fetchingToken = false;
+    this.tokenRetryAtMs = undefined;
+    this.token = { text, expiresAtMs, hellos: 0 };
+    if (this.link?.state === "welcomed") {
+      this.token.hellos = 1;
+      this.transmit({ type: "refreshToken", body: { token: text } });
+      this.planRefresh(now);
+    } else if (this.wanted && !this.link && this.retryAtMs === undefined) {
+      this.connect(now);
+    }
+    this.finish(now);
+  }
+
+  /** No token could be had; `refused`: and none will be. */
+  handleTokenFailed(refused: boolean, text: string, now: Now): void {
+    this.fetchingToken = false;
+    if (this.link?.state === "welcomed") {
+      this.tokenRetryAtMs = now.ms + this.backoff.next(1_000);
+    } else if (refused) {
+      this.refuse(CLOSE_BAD_TOKEN, text);
+    } else if (this.wanted) {
+      this.waitThenConnect(this.backoff.next(), now);
+    }
+    this.finish(now);
+  }
+
+  /** A batch is on the disk, with all before it. */
+  handleStored(ticketId: number, now: Now): void {
+    const ticket = this.tickets.get(ticketId);
+    if (!ticket) return;
+    this.tickets.delete(ticketId);
+    for (const id of ticket.durable) this.outbox.durable(id);
+    if (ticket.adopts) this.adopted(ticket.adopts.head, ticket.adopts.link);
+    else if (ticket.cursorNext !== undefined) this.inbox.line.stored(ticket.cursorNext);
+    this.planAck(now);
+    this.finish(now);
+  }
+
+  handleTimeout(now: Now): void {
+    const due = (at: number | undefined): boolean => at !== undefined && now.ms >= at;
+    if (due(this.retryAtMs)) {
+      this.retryAtMs = undefined;
+      this.connect(now);
+    }
+    for (const link of [this.link, this.nextLink]) {
+      if (link && link.state !== "welcomed" && due(link.deadlineMs)) {
+        this.abandon(link.id, now, "no answer");
+      }
+    }
+    if (due(this.pongByMs) && this.link) this.abandon(this.link.id, now, "no answer");
+    if (due(this.pingAtMs)) this.ping(now, PONG_MS);
+    if (due(this.ackAtMs)) this.ack();
+    if (due(this.stableAtMs)) {
+      this.stableAtMs = undefined;
+      this.backoff.reset();
+    }
+    if (due(this.refreshAtMs) || due(this.tokenRetryAtMs)) {
+      this.refreshAtMs = undefined;
+      this.tokenRetryAtMs = undefined;
+      this.fetchToken();
+    }
+    if (due(this.relocate?.atMs)) this.openNext(now);
+    this.finish(now);
+  }
+
+  /** When handleTimeout wants to be called; undefined: not before the next input. */
+  nextTimeoutMs(): number | undefined {
+    const times: (number | undefined)[] = [
+      this.retryAtMs,
+      this.link?.state === "welcomed" ? undefined : this.link?.deadlineMs,
+      this.nextLink?.deadlineMs,
+      this.pingAtMs,
+      this.pongByMs,
+      this.ackAtMs,
+      this.stableAtMs,
+      this.refreshAtMs,
+      this.tokenRetryAtMs,
+      this.relocate?.atMs,
+    ];
+    if (this.link?.state === "welcomed") {
+      times.push(this.listRefreshAtMs, this.sync.nextDueMs(), this.receipts.dueMs);
+    }
+    if (this.live) times.push(this.outbox.nextDueMs());
+    const set = times.filter((t) => t !== undefined);
+    return set.length === 0 ? undefined : Math.min(...set);
+  }
+
+  /** What the driver shall do now, in order. */
+  takeEffects(): Effect[] {
+    const taken = this.effects;
+    this.effects = [];
+    return taken;
+  }
+
+  // ---- frames ----
+
+  private handleFrame(link: Link, frame: ServerFrame, now: Now): void {
+    if (link === this.link && link.state === "welcomed") this.pongByMs = undefined;
+    switch (frame.type) {
+      case "welcome":
+        return this.handleWelcome(link, frame.body, now);
+      case "redirect":
+        return this.handleRedirect(link, frame.body, now);
+      case "error":
+        return this.handleError(frame.body, now);
+      default:
+        if (link === this.link && link.state === "welcomed") this.handleSessionFrame(frame, now);
+    }
+  }
+
+  private handleSessionFrame(frame: ServerFrame, now: Now): void {
+    switch (frame.type) {
+      case "deliver":
+        return this.handleDeliver(frame.body.offset, frame.body.record, frame.bytes, now);
+      case "queued":
+        if (this.outbox.queued(hex(frame.body.clientMsgId), now.ms)) {
+          this.effects.push({ do: "queued", id: hex(frame.body.clientMsgId) });
+        }
+        return;
+      case "sendResult":
+        return this.handleSendResult(frame.body, now);
+      case "caughtUp":
+        return this.handleCaughtUp(frame.body, now);
+      case "receiptUpdate":
+        return this.handleReceiptUpdate(frame.body);
+      case "typingUpdate":
+        this.effects.push({ do: "typing", update: frame.body });
+        return;
+      case "presenceUpdate":
+        this.effects.push({ do: "presence", update: frame.body });
+        return;
+      case "syncPage":
+        return this.handleSyncPage(frame.body, now);
+      case "relocate":
+        this.relocate = { url: frame.body.url, atMs: now.ms + frame.body.slotMs };
+        return;
+      case "pong":
+        if (frame.body.resumeToken.length > 0) this.saveToken(frame.body.resumeToken);
+        return;
+      case "tokenAccepted":
+        if (this.token) this.token.expiresAtMs = frame.body.expiresAtMs || this.token.expiresAtMs;
+        return this.planRefresh(now);
+      default:
+    }
+  }
+
+  private handleWelcome(link: Link, welcome: s.Welcome, now: Now): void {
+    if (link.state !== "hello") return;
+    if (link === this.nextLink && this.link) {
+      this.transmit({ type: "bye", body: { reason: "moved" } });
+      this.effects.push({ do: "close", link: this.link.id, code: 1000, reason: "moved" });
+      this.promote(now);
+    }
+    link.state = "welcomed";
+    this.skewMs = welcome.serverTimeMs - now.wallMs;
+    this.batch.skewMs = this.skewMs;
+    this.heartbeatMs = welcome.heartbeatMs || HEARTBEAT_MS_DEFAULT;
+    this.pingAtMs = now.ms + Math.round(this.chance.unit() * this.heartbeatMs);
+    this.outbox.inFlightMax = welcome.limits?.sendsInFlightMax || this.outbox.inFlightMax;
+    if (this.token && welcome.tokenExpiresAtMs > 0) {
+      this.token.expiresAtMs = welcome.tokenExpiresAtMs;
+    }
+    this.planRefresh(now);
+    this.sync.disconnected();
+    this.inbox.disconnected();
+    this.savedNext = this.inbox.line.reach;
+    this.ackedNext = this.inbox.line.persisted;
+    if (welcome.recovered) {
+      this.saveToken(welcome.resumeToken);
+      this.sync.resume();
+      this.setPhase({ kind: "catching-up" });
+    } else {
+      this.hasCursor = false;
+      this.batch.cursor = null;
+      this.resumeToken = welcome.resumeToken;
+      this.sync.begin(welcome.head);
+      this.setPhase({ kind: "syncing" });
+    }
+    if (this.watch.users.length + this.watch.chats.length > 0) {
+      this.transmit({ type: "watch", body: this.watch });
+    }
+  }
+
+  private handleRedirect(link: Link, redirect: s.Redirect, now: Now): void {
+    if (link.state !== "hello") return;
+    this.effects.push({ do: "close", link: link.id, code: 1000, reason: "redirected" });
+    if (link === this.nextLink) {
+      this.nextLink = undefined;
+      return;
+    }
+    this.dropLinks();
+    if (this.config.acceptsUrl(redirect.url)) this.url = redirect.url;
+    const jitter = Math.round(this.chance.unit() * redirect.jitterMs);
+    this.waitThenConnect(jitter + this.backoff.nextAtOnce(), now);
+  }
+
+  private handleError(error: s.ErrorFrame, now: Now): void {
+    this.lastProblem = error.text;
+    if (error.clientMsgId.length > 0) {
+      const { code, text, retryAfterMs } = error;
+      return this.refused(hex(error.clientMsgId), code, text, retryAfterMs, now);
+    }
+    if (error.frameType === TYPE.sync) {
+      if (mayRetry(error.code)) return this.sync.busy(now.ms, error.retryAfterMs);
+      const page = this.sync.failOldest(error.code);
+      if (page) this.handleSyncPage(page, now);
+    }
+    this.effects.push({ do: "problem", code: error.code, text: errorText(error.code, error.text) });
+  }
+
+  private handleDeliver(offset: bigint, record: MessageRecord, size: number, now: Now): void {
+    this.unackedFrames += 1;
+    this.unackedBytes += size;
+    this.addRecord(record, now);
+    this.sync.gap(this.inbox.message(offset, record));
+    this.trackToBatch(record.chat);
+  }
+
+  private addRecord(record: MessageRecord, now: Now): void {
+    this.batch.records.push(record);
+    const { chat, sender, messageType } = record;
+    if (sender === this.config.user && record.senderDevice === this.config.device) {
+      const id = hex(record.clientMsgId);
+      if (this.outbox.sent(id)) this.batch.pendingDelete.push(id);
+    }
+    const unknown = isGroup(chat) && !this.inbox.tracks.has(chat);
+    if ((unknown || messageType === MESSAGE_MEMBERSHIP) && this.live) {
+      this.listRefreshAtMs ??= now.ms + LIST_REFRESH_MS;
+    }
+  }
+
+  private handleSendResult(result: s.SendResult, now: Now): void {
+    this.unackedFrames += 1;
+    const id = hex(result.clientMsgId);
+    const offset = result.offset === 0n ? undefined : result.offset;
+    if (result.error !== 0) {
+      this.inbox.other(result.offset);
+      const { error, text, retryAfterMs } = result;
+      return this.refused(id, error, text, retryAfterMs, now);
+    }
+    const send = this.outbox.sent(id);
+    if (send) {
+      this.batch.pendingDelete.push(id);
+      this.batch.records.push(this.ownRecord(send, result));
+    }
+    const chat = send?.chat ?? result.chat;
+    this.sync.gap(this.inbox.message(offset, { ...result, chat }, send !== undefined));
+    this.trackToBatch(chat);
+  }
+
+  private ownRecord(send: PendingSend, result: s.SendResult): MessageRecord {
+    return {
+      seq: result.seq,
+      prevSeq: result.prevSeq,
+      ordinal: result.ordinal,
+      messageId: result.messageId,
+      clientMsgId: send.id,
+      sendTsMs: send.sendTsMs,
+      storedTsMs: result.storedTsMs,
+      messageType: send.messageType,
+      flags: 0,
+      chat: send.chat,
+      sender: this.config.user,
+      senderDevice: this.config.device,
+      body: send.body,
+    };
+  }
+
+  private refused(id: string, code: number, text: string, retryAfterMs: number, now: Now): void {
+    const verdict = this.outbox.refused(id, code, text, retryAfterMs, now.ms);
+    if (verdict === "unknown" || verdict === "retry") return;
+    if (verdict === "renew") this.renew(id, now);
+    else this.batch.pendingPut.push(verdict);
+  }
+
+  private renew(id: string, now: Now): void {
+    const renewed = this.outbox.renew(id, now.wallMs + this.skewMs);
+    if (!renewed) return;
+    this.batch.pendingDelete.push(id);
+    this.batch.pendingPut.push(renewed);
+  }
+
+  private handleCaughtUp(caughtUp: s.CaughtUp, now: Now): void {
+    this.saveToken(caughtUp.resumeToken);
+    if (this.live) return;
+    this.live = true;
+    this.stableAtMs = now.ms + STABLE_MS;
+    this.setPhase({ kind: "live" });
+    this.receipts.again(now.ms);
+    // All that the server answered has been seen: what is still pending was not accepted, or is
+    // recognised by its id. One too old to be recognised gets a new one.
+    for (const id of this.outbox.stale(now.wallMs + this.skewMs)) this.renew(id, now);
+  }
+
+  private handleReceiptUpdate(update: s.ReceiptUpdate): void {
+    this.unackedFrames += 1;
+    this.inbox.other(update.offset);
+    const { chat, user, deliveredSeq, readSeq } = update;
+    this.batch.marks.push({ chat, user, deliveredSeq, readSeq });
+    if (user === this.config.user) this.receipts.confirmed(chat, readSeq);
+  }
+
+  private handleSyncPage(page: s.SyncPage, now: Now): void {
+    const outcome = this.sync.handlePage(page, now.ms);
+    if (!outcome) return;
+    for (const record of outcome.records) this.addRecord(record, now);
+    for (const mark of page.watermarks) this.batch.marks.push({ chat: page.chat, ...mark });
+    this.batch.chats.push(...page.chats);
+    if (outcome.listComplete) this.batch.chatListComplete = outcome.listComplete;
+    if (outcome.chat !== undefined) this.trackToBatch(outcome.chat);
+    const newest = outcome.records.filter((r) => r.sender !== this.config.user).at(-1);
+    if (outcome.receipt && newest) {
+      this.receipts.note(newest.chat, { deliveredSeq: newest.seq, readSeq: 0n }, now.ms);
+    }
+    if (outcome.history) this.historyDone.push({ do: "history", ...outcome.history });
+    if (outcome.adopt !== undefined && this.link) {
+      this.batch.cursor = { next: outcome.adopt, resumeToken: this.resumeToken };
+      this.batchAdopts = { head: outcome.adopt, link: this.link.id };
+    }
+  }
+  private historyDone: Effect[] = [];
+
+  // ---- disk and acks ----
+
+  private trackToBatch(chat: string): void {
+    const track = this.inbox.tracks.get(chat);
+    if (track) this.batch.tracks.set(chat, track);
+  }
+
+  private saveToken(resumeToken: Uint8Array): void {
+    if (resumeToken.length === 0 || this.sync.adopting) return;
+    this.resumeToken = resumeToken;
+    this.hasCursor = true;
+    this.batch.cursor = { next: this.inbox.line.reach, resumeToken };
+  }
+
+  private flushBatch(): void {
+    const { reach } = this.inbox.line;
+    if (!this.sync.adopting && this.hasCursor && reach !== this.savedNext) {
+      this.batch.cursor = { next: reach, resumeToken: this.resumeToken };
+    }
+    if (!isEmptyBatch(this.batch)) {
+      const { cursor } = this.batch;
+      if (cursor) this.savedNext = cursor.next;
+      this.lastTicket += 1;
+      this.tickets.set(this.lastTicket, {
+        cursorNext: cursor?.next,
+        durable: this.batch.pendingPut.map((send) => hex(send.id)),
+        adopts: this.batchAdopts,
+      });
+      this.effects.push({ do: "store", ticket: this.lastTicket, batch: this.batch });
+      this.batch = emptyBatch();
+      this.batchAdopts = undefined;
+    }
+    this.effects.push(...this.historyDone);
+    this.historyDone = [];
+  }
+
+  private adopted(head: bigint, link: number): void {
+    if (this.link?.id !== link || this.link.state !== "welcomed") return;
+    this.sync.adopted();
+    this.inbox.line.adopt(head);
+    this.inbox.line.persisted = head;
+    this.savedNext = head;
+    this.ackedNext = head;
+    this.hasCursor = true;
+    this.transmit({ type: "ack", body: ACK_ADOPT });
+    this.setPhase({ kind: "catching-up" });
+  }
+
+  private planAck(now: Now): void {
+    if (this.link?.state !== "welcomed" || this.sync.adopting) return;
+    if (this.inbox.line.persisted <= this.ackedNext) return;
+    const full = this.unackedFrames >= ACK_FRAMES || this.unackedBytes >= ACK_BYTES;
+    if (full) this.ack();
+    else this.ackAtMs ??= now.ms + ACK_DELAY_MS;
+  }
+
+  /** The offset that may be acknowledged now, once. */
+  private takeAck(): bigint | undefined {
+    this.ackAtMs = undefined;
+    const next = this.inbox.line.persisted;
+    if (this.sync.adopting || next <= this.ackedNext) return undefined;
+    this.ackedNext = next;
+    this.unackedFrames = 0;
+    this.unackedBytes = 0;
+    return next - 1n;
+  }
+
+  private ack(): void {
+    const offset = this.takeAck();
+    if (offset !== undefined) this.transmit({ type: "ack", body: offset });
+  }
+
+  private ping(now: Now, answerMs: number): void {
+    const offset = this.takeAck();
+    const clientTimeMs = now.wallMs;
+    this.transmit({ type: "ping", body: offset === undefined ? { clientTimeMs } : { clientTimeMs, offset } });
+    this.pongByMs = now.ms + answerMs;
+    this.pingAtMs = now.ms + this.heartbeatMs;
+  }
+
+  // ---- links ----
+
+  private linkOf(id: number): Link | undefined {
+    if (this.link?.id === id) return this.link;
+    return this.nextLink?.id === id ? this.nextLink : undefined;
+  }
+
+  private connect(now: Now): void {
+    if (!this.wanted || this.link) return;
+    this.setPhase({ kind: "connecting" });
+    if (!this.token || this.token.expiresAtMs <= now.wallMs + this.skewMs) {
+      this.token = undefined;
+      this.fetchToken();
+      return;
+    }
+    this.link = this.open(this.url, now);
+  }
+
+  private open(url: string, now: Now): Link {
+    this.lastLink += 1;
+    this.effects.push({ do: "open", link: this.lastLink, url });
+    return { id: this.lastLink, url, state: "opening", deadlineMs: now.ms + OPEN_MS };
+  }
+
+  private openNext(now: Now): void {
+    const url = this.relocate?.url ?? "";
+    this.relocate = undefined;
+    if (this.nextLink || this.link?.state !== "welcomed") return;
+    if (this.config.acceptsUrl(url)) this.url = url;
+    this.nextLink = this.open(this.url, now);
+  }
+
+  /** The next link takes over; the session goes on there. */
+  private promote(now: Now): void {
+    const next = this.nextLink;
+    this.dropLinks();
+    this.link = next;
+    this.setPhase({ kind: "connecting" });
+    if (next?.state === "opening") next.deadlineMs = now.ms + OPEN_MS;
+  }
+
+  /** Closes a link that we no longer believe in, without waiting for the socket to agree. */
+  private abandon(id: number, now: Now, reason: string): void {
+    this.effects.push({ do: "close", link: id, code: 4000, reason });
+    this.handleClosed(id, 1006, reason, now);
+  }
+
+  private dropLinks(): void {
+    this.link = undefined;
+    this.nextLink = undefined;
+    this.relocate = undefined;
+    this.live = false;
+    this.pingAtMs = undefined;
+    this.pongByMs = undefined;
+    this.ackAtMs = undefined;
+    this.stableAtMs = undefined;
+    this.refreshAtMs = undefined;
+    this.tokenRetryAtMs = undefined;
+    this.unackedFrames = 0;
+    this.unackedBytes = 0;
+    this.typingAtMs.clear();
+    this.outbox.disconnected();
+    this.sync.disconnected();
+    this.inbox.disconnected();
+    this.receipts.disconnected();
+  }
+
+  private lost(code: number, reason: string, now: Now): void {
+    this.dropLinks();
+    this.url = this.config.url;
+    if (!this.wanted) return;
+    if (code === CLOSE_DISPLACED && this.displacedAgain(now)) return;
+    const policy = policyOfClose(code);
+    const text = reason !== "" ? reason : this.lastProblem;
+    if (policy === "never") {
+      const stale = code === CLOSE_BAD_TOKEN && this.token !== undefined && this.token.hellos > 1;
+      this.token = undefined;
+      if (!stale) return this.refuse(code, text);
+    }
+    if (policy === "new-token") this.token = undefined;
+    const atOnce = policy === "at-once" || policy === "new-token";
+    this.waitThenConnect(atOnce ? this.backoff.nextAtOnce() : this.backoff.next(), now);
+  }
+
+  private displacedAgain(now: Now): boolean {
+    const last = this.displacedAtMs;
+    this.displacedAtMs = now.ms;
+    if (last === undefined || now.ms - last > DISPLACED_AGAIN_MS) return false;
+    this.wanted = false;
+    this.setPhase({ kind: "displaced" });
+    return true;
+  }
+
+  private refuse(code: number, text: string): void {
+    this.wanted = false;
+    this.setPhase({ kind: "refused", code, text });
+  }
+
+  private waitThenConnect(delayMs: number, now: Now): void {
+    if (delayMs <= 0) return this.connect(now);
+    this.retryAtMs = now.ms + delayMs;
+    this.setPhase({ kind: "waiting", retryAtMs: this.retryAtMs });
+  }
+
+  // ---- token ----
+
+  private fetchToken(): void {
+    if (this.fetchingToken) return;
+    this.fetchingToken = true;
+    this.effects.push({ do: "fetchToken" });
+  }
+
+  private planRefresh(now: Now): void {
+    if (!this.token) return;
+    const left = this.token.expiresAtMs - (now.wallMs + this.skewMs);
+    const margin = Math.min(TOKEN_MARGIN_MS, left / 2);
+    this.refreshAtMs = now.ms + Math.max(1_000, left - margin);
+  }
+
+  // ---- end of every input ----
+
+  private finish(now: Now): void {
+    if (this.link?.state === "welcomed") {
+      if (this.listRefreshAtMs !== undefined && now.ms >= this.listRefreshAtMs) {
+        this.listRefreshAtMs = undefined;
+        this.sync.refreshList();
+      }
+      for (const body of this.sync.takeDue(now.ms)) this.transmit({ type: "sync", body });
+      for (const body of this.receipts.takeDue(now.ms)) this.transmit({ type: "receipt", body });
+    }
+    if (this.live) {
+      for (const body of this.outbox.takeDue(now.ms)) this.transmit({ type: "send", body });
+    }
+    this.flushBatch();
+  }
+
+  private transmit(frame: ClientFrame, link = this.link): void {
+    if (link) this.effects.push({ do: "transmit", link: link.id, bytes: encodeFrame(frame) });
+  }
+
+  private setPhase(phase: Phase): void {
+    if (JSON.stringify(phase) === JSON.stringify(this.phase)) return;
+    this.phase = phase;
+    this.effects.push({ do: "phase", phase });
+  }
+}
