@@ -64,6 +64,13 @@ macro_rules! text_id {
             }
         }
 
+        // Equality, order and hash are the text's, so that tables can be asked by `&str`.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
