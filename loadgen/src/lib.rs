@@ -1,1 +1,7 @@
 //! Load generator and correctness checker for Hawser.
+
+pub mod args;
+pub mod check;
+pub mod payload;
+pub mod random;
+pub mod report;

@@ -2,6 +2,7 @@
 //! machines. No I/O, no clock, no async. The specification for other languages is `docs/protocol.md`.
 
 pub mod codes;
+pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod message;

@@ -1,0 +1,93 @@
+//! The body of a generated message: who sent it, its number in the conversation, and when it was due.
+//!
+//! Layout, little-endian: magic u32 | sender u32 | conversation u32 | number u32 | due_ns u64 | padding.
+//! `due_ns` is the instant at which the open-loop schedule wanted the message sent (CLOCK_MONOTONIC of
+//! this host), so latencies are free of coordinated omission.
+
+/// Marks bodies of ours ("HWLG").
+const MAGIC: u32 = 0x474c_5748;
+/// Bytes that every body has at least.
+pub const PAYLOAD_BYTES_MIN: usize = 24;
+
+/// What a body says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payload {
+    /// Index of the sending user.
+    pub sender: u32,
+    /// Index of the conversation.
+    pub conversation: u32,
+    /// From 1, counted per (sender, conversation).
+    pub number: u32,
+    /// When it was due, nanoseconds of the monotonic clock.
+    pub due_ns: u64,
+}
+
+impl Payload {
+    /// Writes a body of `bytes` bytes (at least [`PAYLOAD_BYTES_MIN`]); the padding does not compress well.
+    #[must_use]
+    pub fn encode(&self, bytes: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.max(PAYLOAD_BYTES_MIN));
+        for word in [MAGIC, self.sender, self.conversation, self.number] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.extend_from_slice(&self.due_ns.to_le_bytes());
+        let mut state = u64::from(self.sender) << 32 | u64::from(self.number) | 1;
+        while out.len() < bytes {
+            state = crate::random::step(state);
+            let word = state.to_le_bytes();
+            let take = word.len().min(bytes - out.len());
+            out.extend_from_slice(&word[..take]);
+        }
+        out
+    }
+
+    /// Reads a body; `None` when it is none of ours.
+    #[must_use]
+    pub fn decode(body: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?));
+        if word(0)? != MAGIC {
+            return None;
+        }
+        let due_ns = u64::from_le_bytes(body.get(16..24)?.try_into().ok()?);
+        Some(Self {
+            sender: word(4)?,
+            conversation: word(8)?,
+            number: word(12)?,
+            due_ns,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_reads_back_and_has_the_asked_size() {
+        let payload = Payload {
+            sender: 7,
+            conversation: 3,
+            number: 99,
+            due_ns: u64::MAX - 5,
+        };
+        for bytes in [0, 24, 25, 200, 5_120] {
+            let body = payload.encode(bytes);
+            assert_eq!(body.len(), bytes.max(PAYLOAD_BYTES_MIN));
+            assert_eq!(Payload::decode(&body), Some(payload));
+        }
+    }
+
+    #[test]
+    fn other_bodies_are_not_ours() {
+        assert_eq!(Payload::decode(b""), None);
+        assert_eq!(Payload::decode(b"hello, this is a text of a person"), None);
+        let body = Payload {
+            sender: 1,
+            conversation: 1,
+            number: 1,
+            due_ns: 1,
+        }
+        .encode(24);
+        assert_eq!(Payload::decode(&body[..23]), None);
+    }
+}

@@ -1,0 +1,277 @@
+//! What a run found: latencies, rates, correctness, the server's memory and CPU time; as text and JSON.
+
+use crate::check::Findings;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::fs;
+
+/// Latencies of one kind, nanoseconds, 1 µs to 10 minutes, three significant digits.
+#[derive(Debug, Clone)]
+pub struct Latency(Histogram<u64>);
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Latency {
+    /// Empty.
+    #[must_use]
+    pub fn new() -> Self {
+        // Bounds are constants that hdrhistogram accepts.
+        Self(
+            Histogram::new_with_bounds(1_000, 600_000_000_000, 3)
+                .unwrap_or_else(|_| unreachable!("constant bounds")),
+        )
+    }
+
+    /// Records one latency; what lies outside the bounds counts at the bound.
+    pub fn record(&mut self, ns: u64) {
+        self.0.saturating_record(ns);
+    }
+
+    /// Adds another histogram.
+    pub fn add(&mut self, other: &Self) {
+        // Same bounds, so this cannot fail.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// Summary in milliseconds.
+    #[must_use]
+    pub fn summary(&self) -> Quantiles {
+        let at = |q: f64| self.0.value_at_quantile(q) as f64 / 1e6;
+        Quantiles {
+            count: self.0.len(),
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p99_ms: at(0.99),
+            p999_ms: at(0.999),
+            max_ms: self.0.max() as f64 / 1e6,
+        }
+    }
+}
+
+/// Quantiles, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Quantiles {
+    /// Samples.
+    pub count: u64,
+    /// Median.
+    pub p50_ms: f64,
+    /// 90 %.
+    pub p90_ms: f64,
+    /// 99 %.
+    pub p99_ms: f64,
+    /// 99.9 %.
+    pub p999_ms: f64,
+    /// Largest.
+    pub max_ms: f64,
+}
+
+/// Memory and CPU time of a process, from /proc.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Resident set, bytes.
+    pub rss: u64,
+    /// Kernel slab of the whole machine, bytes.
+    pub slab: u64,
+    /// User time, clock ticks of 10 ms.
+    pub user_ticks: u64,
+    /// System time, clock ticks of 10 ms.
+    pub system_ticks: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+}
+
+impl Usage {
+    /// Reads a process; `None` when it is gone or may not be read.
+    #[must_use]
+    pub fn read(pid: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+        let kib = |text: &str, name: &str| -> Option<u64> {
+            let line = text.lines().find(|l| l.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse().ok()
+        };
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(Self {
+            rss: kib(&status, "VmRSS:")? << 10,
+            slab: kib(&meminfo, "Slab:")? << 10,
+            user_ticks: fields.get(11)?.parse().ok()?,
+            system_ticks: fields.get(12)?.parse().ok()?,
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |d| d.count() as u64),
+        })
+    }
+}
+
+/// A point of the run at which the server was looked at.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Sample {
+    /// Seconds since the start.
+    pub at_s: f64,
+    /// What was going on.
+    pub phase: &'static str,
+    /// Live sessions.
+    pub sessions: u64,
+    /// The server.
+    pub usage: Usage,
+}
+
+/// The result of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The command line.
+    pub command: String,
+    /// Sessions asked for.
+    pub connections: u32,
+    /// Sessions live at the end of the ramp.
+    pub live: u64,
+    /// Sessions that closed without being asked.
+    pub closed: u64,
+    /// Connection attempts that failed.
+    pub failed: u64,
+    /// Reconnects.
+    pub reconnects: u64,
+    /// Seconds of the ramp.
+    pub ramp_s: f64,
+    /// Seconds of the load.
+    pub load_s: f64,
+    /// Messages sent per second of load.
+    pub sent_per_s: f64,
+    /// Deliveries per second of load.
+    pub delivered_per_s: f64,
+    /// TCP connect to Welcome.
+    pub connect: Quantiles,
+    /// Due instant to SendResult.
+    pub send_result: Quantiles,
+    /// Due instant to each receiver's Deliver.
+    pub deliver: Quantiles,
+    /// Correctness.
+    pub findings: Findings,
+    /// The server over time.
+    pub samples: Vec<Sample>,
+    /// Resident bytes of this load generator at the end.
+    pub own_rss: u64,
+}
+
+impl Report {
+    /// Bytes of RSS plus slab per session between the first and the last idle sample, when they are at
+    /// least 10,000 sessions apart. Slab is the whole machine's: both ends of loopback connections are in it.
+    #[must_use]
+    pub fn bytes_per_session(&self) -> Option<f64> {
+        let (first, last) = (
+            self.samples.first()?,
+            self.samples.iter().max_by_key(|s| s.sessions)?,
+        );
+        let sessions = last
+            .sessions
+            .checked_sub(first.sessions)
+            .filter(|n| *n >= 10_000)?;
+        let bytes =
+            (last.usage.rss + last.usage.slab) as f64 - (first.usage.rss + first.usage.slab) as f64;
+        Some(bytes / sessions as f64)
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let f = &self.findings;
+        let _ = writeln!(
+            out,
+            "sessions   {} of {} live, {} failed, {} closed, {} reconnects, ramp {:.1} s",
+            self.live, self.connections, self.failed, self.closed, self.reconnects, self.ramp_s
+        );
+        let _ = writeln!(
+            out,
+            "messages   {:.0}/s sent, {:.0}/s delivered over {:.1} s",
+            self.sent_per_s, self.delivered_per_s, self.load_s
+        );
+        let _ = writeln!(
+            out,
+            "           {} acknowledged, {} refused, {} unanswered, {} deliveries checked",
+            f.acknowledged, f.refused, f.unanswered, f.delivered
+        );
+        let _ = writeln!(
+            out,
+            "promises   {} lost, {} duplicated, {} reordered, {} seq regressions: {}",
+            f.lost,
+            f.duplicated,
+            f.reordered,
+            f.seq_regressed,
+            if f.clean() { "kept" } else { "BROKEN" }
+        );
+        let _ = writeln!(
+            out,
+            "latency ms       count      p50      p90      p99    p99.9      max"
+        );
+        for (name, q) in [
+            ("connect", &self.connect),
+            ("Send→SendResult", &self.send_result),
+            ("Send→Deliver", &self.deliver),
+        ] {
+            let _ = writeln!(
+                out,
+                "{name:<15} {:>6} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>8.2}",
+                q.count, q.p50_ms, q.p90_ms, q.p99_ms, q.p999_ms, q.max_ms
+            );
+        }
+        if let (Some(first), Some(last)) = (self.samples.first(), self.samples.last()) {
+            let cpu = |s: &Sample| (s.usage.user_ticks + s.usage.system_ticks) as f64 / 100.0;
+            let _ = writeln!(
+                out,
+                "server     rss {:.1} → {:.1} MiB, {:.1} CPU s, {} descriptors",
+                mib(first.usage.rss),
+                mib(last.usage.rss),
+                cpu(last) - cpu(first),
+                last.usage.descriptors
+            );
+        }
+        if let Some(bytes) = self.bytes_per_session() {
+            let _ = writeln!(
+                out,
+                "           {bytes:.0} bytes per session (slope of RSS + slab; slab holds both ends of loopback)"
+            );
+        }
+        out
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_in_milliseconds_and_merge() {
+        let (mut a, mut b) = (Latency::new(), Latency::new());
+        for ms in 1..=50_u64 {
+            a.record(ms * 1_000_000);
+            b.record((ms + 50) * 1_000_000);
+        }
+        a.add(&b);
+        let q = a.summary();
+        assert_eq!(q.count, 100);
+        assert!(
+            (q.p50_ms - 50.0).abs() < 0.1
+                && (q.p99_ms - 99.0).abs() < 0.2
+                && (q.max_ms - 100.0).abs() < 0.2,
+            "{q:?}"
+        );
+    }
+
+    #[test]
+    fn this_process_can_be_read() {
+        let usage = Usage::read(std::process::id()).expect("own /proc");
+        assert!(
+            usage.rss > 1 << 16 && usage.slab > 0 && usage.descriptors > 2,
+            "{usage:?}"
+        );
+    }
+}
