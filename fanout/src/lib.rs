@@ -1,3 +1,4 @@
 //! The tier behind the edge: ingest, receipts, groups, history and the HTTP API.
 
+pub mod auth;
 pub mod settings;
