@@ -1,0 +1,8 @@
+//! Wiring only.
+
+import { render } from "preact";
+import { App } from "./ui/app";
+import "./ui/style.css";
+
+const place = document.getElementById("app");
+if (place) render(<App />, place);
