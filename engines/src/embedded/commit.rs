@@ -3,7 +3,6 @@
 use super::INGEST_GROUP;
 use super::batch::{Batch, Outcome, Parts};
 use super::core::{Core, PositionKey, lock};
-use super::disk;
 use super::hook::CommitHook;
 use super::maintenance::Maintenance;
 use super::note::Note;
@@ -24,6 +23,8 @@ use std::time::{Duration, Instant};
 const MAINTENANCE_EVERY: Duration = Duration::from_millis(500);
 /// How often a full disk or a failed database is looked at again.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// Longest wait between two tries to open a failed database.
+const REOPEN_EVERY_MAX: Duration = Duration::from_secs(5);
 /// Records per step of a hook's catching up.
 const REPLAY_RECORDS: usize = 256;
 
@@ -48,6 +49,9 @@ pub(super) struct Committer {
     maintenance: Maintenance,
     maintained: Instant,
     condition: Condition,
+    /// When a failed database is tried again, and how long to wait after that.
+    reopen_at: Instant,
+    reopen_wait: Duration,
     /// Whether the last batch had company: then waiting for more pays.
     crowded: bool,
 }
@@ -75,6 +79,8 @@ impl Committer {
             maintenance: Maintenance::default(),
             maintained: Instant::now(),
             condition: Condition::Up,
+            reopen_at: Instant::now(),
+            reopen_wait: RETRY_EVERY,
             crowded: false,
             core,
         };
@@ -152,6 +158,8 @@ impl Committer {
             return;
         }
         self.maintained = Instant::now();
+        // Also without traffic: readiness tells before the first append finds out.
+        self.check_disk();
         let Ok(tables) = self.core.tables() else {
             return;
         };
@@ -394,7 +402,8 @@ impl Committer {
             return;
         }
         let reserve = self.core.config.disk_reserve_bytes;
-        let full = disk::free_bytes(&self.core.config.dir).is_some_and(|free| free < reserve);
+        let free = (self.core.config.disk)(&self.core.config.dir);
+        let full = free.is_some_and(|free| free < reserve);
         match (full, self.condition) {
             (true, Condition::Up) => {
                 self.condition = Condition::DiskFull;
@@ -424,6 +433,8 @@ impl Committer {
             return;
         }
         self.condition = Condition::Broken;
+        self.reopen_at = Instant::now() + RETRY_EVERY;
+        self.reopen_wait = RETRY_EVERY;
         add(&self.core.counters.commit_failures, 1);
         tracing::error!(%error, "a commit failed: appends are refused until the database is open again");
         self.core
@@ -432,8 +443,11 @@ impl Committer {
 
     /// Closes what is left of the database and opens it again, once the disk has space.
     fn reopen(&mut self) {
+        if Instant::now() < self.reopen_at {
+            return;
+        }
         let reserve = self.core.config.disk_reserve_bytes;
-        let free = disk::free_bytes(&self.core.config.dir);
+        let free = (self.core.config.disk)(&self.core.config.dir);
         if free.is_some_and(|free| free < reserve) {
             self.core.counters.disk_full.store(true, Ordering::Relaxed);
             return;
@@ -445,23 +459,34 @@ impl Committer {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        match recover::open_database(&self.core.config, &mut self.note) {
-            Ok((tables, state)) => {
-                state.report.log();
-                self.adopt(tables, state);
-                self.condition = Condition::Up;
-                add(&self.core.counters.reopened, 1);
-                self.core.counters.disk_full.store(false, Ordering::Relaxed);
-                match self.catch_up() {
-                    Ok(_) if self.condition == Condition::Up => self.core.set_down(None),
-                    Ok(_) => {}
-                    Err(reason) => {
-                        tracing::error!(reason, "ingest cannot catch up after the database failed");
-                        self.condition = Condition::Broken;
-                    }
+        let (tables, state) = match recover::open_database(&self.core.config, &mut self.note) {
+            Ok(opened) => opened,
+            Err(error) => {
+                // Said once: the reason that appends are refused stays the first one.
+                if self.reopen_wait == RETRY_EVERY {
+                    tracing::error!(%error, "the database cannot be opened again yet");
                 }
+                self.reopen_wait = (self.reopen_wait * 2).min(REOPEN_EVERY_MAX);
+                self.reopen_at = Instant::now() + self.reopen_wait;
+                return;
             }
-            Err(error) => tracing::error!(%error, "the database cannot be opened again yet"),
+        };
+        state.report.log();
+        self.adopt(tables, state);
+        self.condition = Condition::Up;
+        add(&self.core.counters.reopened, 1);
+        self.core.counters.disk_full.store(false, Ordering::Relaxed);
+        match self.catch_up() {
+            Ok(_) if self.condition == Condition::Up => {
+                tracing::warn!("the database is open again: appends are accepted");
+                self.core.set_down(None);
+            }
+            Ok(_) => {}
+            Err(reason) => {
+                tracing::error!(reason, "ingest cannot catch up after the database failed");
+                self.condition = Condition::Broken;
+                self.reopen_at = Instant::now() + REOPEN_EVERY_MAX;
+            }
         }
     }
 

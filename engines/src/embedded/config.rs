@@ -1,11 +1,14 @@
 //! Configuration of the embedded engine: units, defaults, bounds, and what each costs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Wall clock, milliseconds since 1970; used for retention only.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Bytes that can still be written to the disk under a folder; `None` when that is not known.
+pub type DiskProbe = Arc<dyn Fn(&Path) -> Option<u64> + Send + Sync>;
 
 /// What "durable" means here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +67,17 @@ pub struct EmbeddedConfig {
     pub consumer_bytes_max: usize,
     /// Block cache. Default 64 MiB.
     pub cache_bytes: u64,
+    /// Unflushed bytes of one table (log and messages; the four others take half or a quarter), from
+    /// 64 KiB to 64 MiB; up to five such buffers wait at once. Fixed when the folder is made.
+    /// Default 16 MiB.
+    pub write_buffer_bytes: u64,
     /// Log bytes whose checksums are verified on opening, newest first, shared by all partitions.
     /// Default 256 MiB; `u64::MAX` verifies everything.
     pub verify_bytes_max: u64,
     /// Default the system's.
     pub clock: Clock,
+    /// Default the system's; for tests of a full disk.
+    pub disk: DiskProbe,
 }
 
 impl EmbeddedConfig {
@@ -104,8 +113,10 @@ impl EmbeddedConfig {
             consumer_records_max: 1_024,
             consumer_bytes_max: 4 << 20,
             cache_bytes: 64 << 20,
+            write_buffer_bytes: 16 << 20,
             verify_bytes_max: 256 << 20,
             clock: Arc::new(system_clock),
+            disk: Arc::new(super::disk::free_bytes),
         }
     }
 
@@ -126,6 +137,9 @@ impl EmbeddedConfig {
         }
         if self.consumer_records_max == 0 || self.consumer_bytes_max == 0 {
             return fail("consumer_records_max and consumer_bytes_max", "above 0");
+        }
+        if !(64 << 10..=64 << 20).contains(&self.write_buffer_bytes) {
+            return fail("write_buffer_bytes", "from 64 KiB to 64 MiB");
         }
         Ok(())
     }

@@ -5,11 +5,12 @@ use super::core::{Core, PositionKey, lock};
 use super::feed::EmbeddedConsumer;
 use super::queue::{Ack, Job, refused};
 use super::stats::add;
-use super::tables::{Table, log_key, log_key_offset, topic_id};
+use super::tables::{Table, Tables, log_key, log_key_offset, topic_id};
 use crate::log::{
     Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic, Wake,
     Watermarks,
 };
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -210,8 +211,25 @@ pub(super) fn read_log(
     let tables = core
         .tables()
         .map_err(|reason| ReadError::Unavailable { reason })?;
-    let range = log_key(id, partition, from)..log_key(id, partition, to);
-    let (mut records, mut bytes, mut next) = (Vec::new(), 0, from);
+    let records =
+        scan(&tables, (id, partition), from..to, bytes_max).or_else(|error| match error {
+            // A range begins by opening neighbouring blocks as well: one of them may be the bad one.
+            ReadError::Corrupt { .. } => one_by_one(&tables, (id, partition), from..to, bytes_max),
+            error => Err(error),
+        });
+    records.map_err(|error| fault(core, state.watermarks(), error, from))
+}
+
+/// Records of [from, to), at least one, or the reason why the first cannot be read.
+fn scan(
+    tables: &Tables,
+    (topic, partition): (u8, u32),
+    offsets: Range<u64>,
+    bytes_max: usize,
+) -> Result<Vec<Record>, ReadError> {
+    let from = log_key(topic, partition, offsets.start);
+    let range = from..log_key(topic, partition, offsets.end);
+    let (mut records, mut bytes, mut next) = (Vec::new(), 0, offsets.start);
     for row in tables.space(Table::Log).range(range) {
         let outcome = row
             .into_inner()
@@ -231,19 +249,46 @@ pub(super) fn read_log(
             }
             // What is good before it is handed out; the next read begins at the fault.
             Err(_) if !records.is_empty() => return Ok(records),
-            Err(error) => return Err(fault(core, state.watermarks(), error, from)),
+            Err(error) => return Err(error),
         }
         if bytes >= bytes_max {
             break;
         }
     }
     if records.is_empty() {
-        return Err(fault(
-            core,
-            state.watermarks(),
-            ReadError::Corrupt { offset: next },
-            from,
-        ));
+        return Err(ReadError::Corrupt { offset: next });
+    }
+    Ok(records)
+}
+
+/// The same with one look-up per record, which touches no block but the record's own.
+fn one_by_one(
+    tables: &Tables,
+    (topic, partition): (u8, u32),
+    offsets: Range<u64>,
+    bytes_max: usize,
+) -> Result<Vec<Record>, ReadError> {
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    for offset in offsets {
+        let value = tables.get(Table::Log, &log_key(topic, partition, offset));
+        let logged = value
+            .map_err(|error| read_error(&error, offset))
+            .and_then(|value| {
+                value
+                    .and_then(|v| decode_record(offset, v))
+                    .ok_or(ReadError::Corrupt { offset })
+            });
+        match logged {
+            Ok(logged) => {
+                bytes += logged.record.key.len() + logged.record.value.len();
+                records.push(logged.record);
+            }
+            Err(_) if !records.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+        if bytes >= bytes_max {
+            break;
+        }
     }
     Ok(records)
 }

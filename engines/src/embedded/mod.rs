@@ -37,7 +37,7 @@ mod store_write;
 mod tables;
 mod verify;
 
-pub use config::{Clock, Durability, EmbeddedConfig, Retention};
+pub use config::{Clock, DiskProbe, Durability, EmbeddedConfig, Retention};
 pub use error::OpenError;
 pub use hook::{CommitHook, HookBatch};
 pub use presence::EmbeddedPresence;

@@ -47,15 +47,17 @@ impl Table {
         }
     }
 
-    fn options(self) -> KeyspaceCreateOptions {
+    fn options(self, buffer_bytes: u64) -> KeyspaceCreateOptions {
         let base = KeyspaceCreateOptions::default();
         match self {
             // Large values once written are not rewritten by compactions, only their keys are.
-            Self::Log | Self::Messages => base.max_memtable_size(16 << 20).with_kv_separation(
-                Some(KvSeparationOptions::default().compression(CompressionType::None)),
-            ),
-            Self::Rows | Self::Dedup => base.max_memtable_size(8 << 20),
-            Self::Directory | Self::Meta => base.max_memtable_size(4 << 20),
+            Self::Log | Self::Messages => {
+                let apart = KvSeparationOptions::default().compression(CompressionType::None);
+                base.max_memtable_size(buffer_bytes)
+                    .with_kv_separation(Some(apart))
+            }
+            Self::Rows | Self::Dedup => base.max_memtable_size(buffer_bytes / 2),
+            Self::Directory | Self::Meta => base.max_memtable_size(buffer_bytes / 4),
         }
     }
 }
@@ -79,7 +81,7 @@ impl Tables {
             .open()?;
         let spaces = Table::ALL
             .iter()
-            .map(|table| db.keyspace(table.name(), || table.options()))
+            .map(|table| db.keyspace(table.name(), || table.options(config.write_buffer_bytes)))
             .collect::<fjall::Result<Vec<_>>>()?;
         Ok(Self {
             db,
