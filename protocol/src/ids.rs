@@ -209,6 +209,17 @@ impl Seq {
 pub struct ClientMsgId(pub [u8; 16]);
 
 impl ClientMsgId {
+    /// A UUIDv7 (RFC 9562) of a time, milliseconds since 1970, and 74 random bits.
+    #[must_use]
+    pub fn new(timestamp_ms: u64, random: [u8; 10]) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&timestamp_ms.to_be_bytes()[2..]);
+        bytes[6..].copy_from_slice(&random);
+        bytes[6] = 0x70 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        Self(bytes)
+    }
+
     /// Milliseconds since 1970 that the id was stamped with.
     #[must_use]
     pub fn timestamp_ms(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! Hawser's wire schema, codecs (binary and JSON), ids, partitioner and sans-IO session state
 //! machines. No I/O, no clock, no async. The specification for other languages is `docs/protocol.md`.
 
+pub mod client;
 pub mod codes;
 pub mod frame;
 pub mod ids;
