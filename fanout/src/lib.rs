@@ -1,4 +1,7 @@
 //! The tier behind the edge: ingest, receipts, groups, history and the HTTP API.
 
 pub mod auth;
+pub mod history;
+pub mod ingest;
 pub mod settings;
+pub mod signals;

@@ -1,0 +1,383 @@
+//! A change of a group: authorised, applied to intervals, written as a message into the chat.
+
+use super::API_DEVICE;
+use super::membership::{MembershipBody, MembershipOp};
+use super::memory::{DedupKey, GroupState, Memory};
+use super::plan::{Place, Plan, Verdict};
+use super::send::{dedup_row, message_id};
+use bytes::Bytes;
+use hawser_engines::store::{
+    ChatHead, ChatInfo, DedupRow, Interval, Membership, Page, Store, StoreError, StoreOp,
+};
+use hawser_protocol::codes::ErrorCode;
+use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
+use hawser_protocol::limits::GROUP_MEMBERS_MAX;
+use hawser_protocol::message::{MessageRecord, MessageType};
+use hawser_protocol::record::GroupOp;
+use std::collections::BTreeSet;
+
+/// Times that one user may join one group; the row stays below 8 KiB.
+const INTERVALS_MAX: usize = 256;
+
+pub(super) fn judge(
+    place: &Place<'_>,
+    memory: &mut Memory,
+    store: &dyn Store,
+    actor: &UserId,
+    op_id: ClientMsgId,
+    chat: &ChatId,
+    op: &GroupOp,
+) -> Result<Plan, StoreError> {
+    // The name is a constant of the right form.
+    let device = DeviceId::new(API_DEVICE).expect("a plain word");
+    let key: DedupKey = (actor.clone(), device, chat.clone(), op_id);
+    if let Some(row) = memory.dedup(&key, store)? {
+        if row.seq < place.seq {
+            return Ok(Plan::empty(Verdict::Duplicate));
+        }
+        if row.seq == place.seq {
+            return replay(place, memory, store, chat, &row);
+        }
+    }
+    let previous = memory.head_before(chat, place.seq, store)?;
+    let ordinal = previous.ordinal + 1;
+    let group = memory.group(chat, store)?;
+    let mut change = Change {
+        seq: place.seq,
+        ordinal,
+        group,
+        touched: BTreeSet::new(),
+    };
+    let body = match change.apply(actor, chat, op) {
+        Ok(body) => body,
+        Err(code) => return Ok(refuse(place, memory, key, code)),
+    };
+    let Change { group, touched, .. } = change;
+    let record = MessageRecord {
+        seq: place.seq,
+        prev_seq: previous.seq,
+        ordinal,
+        message_id: message_id(place, place.time_ms, place.seq),
+        client_msg_id: op_id,
+        send_ts_ms: place.time_ms,
+        stored_ts_ms: place.time_ms,
+        message_type: MessageType::MEMBERSHIP,
+        sender: actor.clone(),
+        sender_device: key.1.clone(),
+        chat: chat.clone(),
+        // Strings and numbers always serialize.
+        body: Bytes::from(serde_json::to_vec(&body).unwrap_or_default()),
+    };
+    let plan = accept(place, &key, &record, group, &touched);
+    let head = ChatHead {
+        seq: place.seq,
+        ordinal,
+    };
+    memory.accepted(chat, head);
+    memory.remember(key, dedup_row(&record));
+    Ok(plan)
+}
+
+/// The refusal is remembered, so that whoever asked can read it.
+fn refuse(place: &Place<'_>, memory: &mut Memory, key: DedupKey, code: ErrorCode) -> Plan {
+    let mut plan = Plan::empty(Verdict::Rejected(code));
+    let row = DedupRow {
+        seq: place.seq,
+        error: code.number(),
+        ordinal: 0,
+        prev_seq: Seq::NONE,
+        stored_ts_ms: place.time_ms,
+    };
+    plan.store.push(dedup_op(&key, row.clone()));
+    memory.remember(key, row);
+    plan
+}
+
+fn dedup_op(key: &DedupKey, row: DedupRow) -> StoreOp {
+    StoreOp::Dedup {
+        user: key.0.clone(),
+        device: key.1.clone(),
+        chat: key.2.clone(),
+        client_msg_id: key.3,
+        row,
+    }
+}
+
+fn accept(
+    place: &Place<'_>,
+    key: &DedupKey,
+    record: &MessageRecord,
+    group: &GroupState,
+    touched: &BTreeSet<UserId>,
+) -> Plan {
+    let chat = &record.chat;
+    let bytes = record.encode();
+    let mut plan = Plan::empty(Verdict::Changed);
+    plan.store.push(StoreOp::Message {
+        chat: chat.clone(),
+        ordinal: record.ordinal,
+        seq: record.seq,
+        record: bytes.clone(),
+        envelopes: Bytes::new(),
+    });
+    plan.store.push(StoreOp::Head {
+        chat: chat.clone(),
+        head: ChatHead {
+            seq: record.seq,
+            ordinal: record.ordinal,
+        },
+    });
+    for member in touched.iter().filter_map(|user| group.members.get(user)) {
+        plan.store.push(StoreOp::Member {
+            chat: chat.clone(),
+            member: member.clone(),
+            write_seq: record.seq,
+        });
+    }
+    if let Some(info) = &group.info {
+        plan.store.push(StoreOp::Chat {
+            chat: chat.clone(),
+            info: info.clone(),
+        });
+    }
+    plan.store.push(dedup_op(key, dedup_row(record)));
+    plan.produce = place.deliver(chat, &bytes, concerned(group, record.seq), &[], None);
+    plan.groups.extend(group.view(chat));
+    plan
+}
+
+/// Who sees a change: the members before it and those after it.
+fn concerned(group: &GroupState, seq: Seq) -> impl Iterator<Item = &UserId> {
+    let touches = move |i: &Interval| i.joined <= seq && i.left.is_none_or(|left| seq <= left);
+    let all = group.members.values();
+    all.filter(move |m| m.intervals.iter().any(touches))
+        .map(|m| &m.user)
+}
+
+/// The record has been here before, and all its rows are written (the dedup row is the last of
+/// them): delivers what is stored once more, and shows the directory the group as it is.
+fn replay(
+    place: &Place<'_>,
+    memory: &mut Memory,
+    store: &dyn Store,
+    chat: &ChatId,
+    row: &DedupRow,
+) -> Result<Plan, StoreError> {
+    if row.error != 0 {
+        // A number that this version does not know was written by a later one.
+        let code = ErrorCode::from_number(row.error).unwrap_or(ErrorCode::Internal);
+        return Ok(Plan::empty(Verdict::Rejected(code)));
+    }
+    let mut plan = Plan::empty(Verdict::Changed);
+    let page = Page {
+        from: row.ordinal,
+        to: row.ordinal,
+        backwards: false,
+        limit: 1,
+        bytes_max: usize::MAX,
+    };
+    // Retention may have removed it: then it is nobody's to get.
+    let stored = store.messages(chat, page)?.into_iter().next();
+    let group = memory.group(chat, store)?;
+    if let Some(stored) = stored.filter(|stored| stored.seq == place.seq) {
+        let to = concerned(group, place.seq);
+        plan.produce = place.deliver(chat, &stored.record, to, &[], None);
+    }
+    plan.groups.extend(group.view(chat));
+    let head = ChatHead {
+        seq: place.seq,
+        ordinal: row.ordinal,
+    };
+    memory.accepted(chat, head);
+    Ok(plan)
+}
+
+/// One change in the making; nothing of it is applied when it is refused.
+struct Change<'g> {
+    seq: Seq,
+    ordinal: u64,
+    group: &'g mut GroupState,
+    touched: BTreeSet<UserId>,
+}
+
+impl Change<'_> {
+    fn apply(
+        &mut self,
+        actor: &UserId,
+        chat: &ChatId,
+        op: &GroupOp,
+    ) -> Result<MembershipBody, ErrorCode> {
+        if !chat.is_group() {
+            return Err(ErrorCode::BadId);
+        }
+        if let GroupOp::Create {
+            name,
+            picture,
+            members,
+        } = op
+        {
+            return self.create(actor, (name, picture), members);
+        }
+        // Whoever is not in it learns no more than that.
+        if self.group.info.is_none() || !self.group.has(actor, self.seq) {
+            return Err(ErrorCode::NotMember);
+        }
+        if matches!(op, GroupOp::Leave) {
+            return self.part(&BTreeSet::from([actor.clone()]), MembershipOp::Leave);
+        }
+        if !self.admin(actor) {
+            return Err(ErrorCode::Forbidden);
+        }
+        match op {
+            GroupOp::Add { users } => self.add(users),
+            GroupOp::Remove { users } => {
+                let set = users.iter().filter(|u| self.group.has(u, self.seq));
+                self.part(&set.cloned().collect(), MembershipOp::Remove)
+            }
+            GroupOp::Update { name, picture } => Ok(self.update(name, picture)),
+            GroupOp::SetAdmin { user, admin } => self.set_admin(user, *admin),
+            // Handled above.
+            GroupOp::Create { .. } | GroupOp::Leave => Err(ErrorCode::Internal),
+        }
+    }
+
+    fn create(
+        &mut self,
+        actor: &UserId,
+        (name, picture): (&str, &str),
+        members: &[UserId],
+    ) -> Result<MembershipBody, ErrorCode> {
+        if self.group.info.is_some() {
+            return Err(ErrorCode::Conflict);
+        }
+        let mut all: BTreeSet<UserId> = members.iter().cloned().collect();
+        all.insert(actor.clone());
+        if all.len() > GROUP_MEMBERS_MAX {
+            return Err(ErrorCode::GroupFull);
+        }
+        for user in &all {
+            self.join(user);
+        }
+        if let Some(first) = self.group.members.get_mut(actor) {
+            first.admin = true;
+        }
+        self.group.info = Some(ChatInfo {
+            name: name.to_owned(),
+            picture: picture.to_owned(),
+            write_seq: self.seq,
+            created_seq: self.seq,
+        });
+        let mut body = MembershipBody::about(MembershipOp::Create, all.iter());
+        body.name = Some(name.to_owned());
+        body.picture = Some(picture.to_owned());
+        Ok(body)
+    }
+
+    fn add(&mut self, users: &[UserId]) -> Result<MembershipBody, ErrorCode> {
+        let fresh = users.iter().filter(|u| !self.group.has(u, self.seq));
+        let fresh: BTreeSet<UserId> = fresh.cloned().collect();
+        let worn = |u: &UserId| {
+            let member = self.group.members.get(u);
+            member.is_some_and(|m| m.intervals.len() >= INTERVALS_MAX)
+        };
+        if fresh.is_empty() || fresh.iter().any(worn) {
+            return Err(ErrorCode::Conflict);
+        }
+        if self.group.at(self.seq).count() + fresh.len() > GROUP_MEMBERS_MAX {
+            return Err(ErrorCode::GroupFull);
+        }
+        for user in &fresh {
+            self.join(user);
+        }
+        self.touch();
+        Ok(MembershipBody::about(MembershipOp::Add, fresh.iter()))
+    }
+
+    /// Ends memberships; members without an admin must not be left behind.
+    fn part(
+        &mut self,
+        users: &BTreeSet<UserId>,
+        op: MembershipOp,
+    ) -> Result<MembershipBody, ErrorCode> {
+        if users.is_empty() {
+            return Err(ErrorCode::Conflict);
+        }
+        let staying = || self.group.at(self.seq).filter(|m| !users.contains(&m.user));
+        if staying().next().is_some() && !staying().any(|m| m.admin) {
+            return Err(ErrorCode::Conflict);
+        }
+        for user in users {
+            if let Some(member) = self.group.members.get_mut(user) {
+                member.admin = false;
+                if let Some(last) = member.intervals.last_mut() {
+                    last.left = Some(self.seq);
+                    last.left_ordinal = Some(self.ordinal);
+                }
+                self.touched.insert(user.clone());
+            }
+        }
+        self.touch();
+        Ok(MembershipBody::about(op, users.iter()))
+    }
+
+    fn update(&mut self, name: &str, picture: &str) -> MembershipBody {
+        if let Some(info) = &mut self.group.info {
+            info.name = name.to_owned();
+            info.picture = picture.to_owned();
+        }
+        self.touch();
+        let mut body = MembershipBody::about(MembershipOp::Update, [].iter());
+        body.name = Some(name.to_owned());
+        body.picture = Some(picture.to_owned());
+        body
+    }
+
+    fn set_admin(&mut self, user: &UserId, admin: bool) -> Result<MembershipBody, ErrorCode> {
+        if !self.group.has(user, self.seq) {
+            return Err(ErrorCode::NotFound);
+        }
+        if self.admin(user) == admin {
+            return Err(ErrorCode::Conflict);
+        }
+        let others = self.group.at(self.seq).any(|m| m.admin && m.user != *user);
+        if !admin && !others {
+            return Err(ErrorCode::Conflict);
+        }
+        if let Some(member) = self.group.members.get_mut(user) {
+            member.admin = admin;
+            self.touched.insert(user.clone());
+        }
+        self.touch();
+        let mut body = MembershipBody::about(MembershipOp::Admin, [user].into_iter());
+        body.admin = Some(admin);
+        Ok(body)
+    }
+
+    fn admin(&self, user: &UserId) -> bool {
+        self.group.members.get(user).is_some_and(|m| m.admin)
+    }
+
+    fn join(&mut self, user: &UserId) {
+        let members = &mut self.group.members;
+        let member = members.entry(user.clone()).or_insert_with(|| Membership {
+            user: user.clone(),
+            intervals: Vec::new(),
+            admin: false,
+        });
+        member.admin = false;
+        member.intervals.push(Interval {
+            joined: self.seq,
+            joined_ordinal: self.ordinal,
+            left: None,
+            left_ordinal: None,
+        });
+        self.touched.insert(user.clone());
+    }
+
+    /// The group's own row says which change was the last, whatever it changed.
+    fn touch(&mut self) {
+        if let Some(info) = &mut self.group.info {
+            info.write_seq = self.seq;
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Ingest: judges each record of `chat-messages` and says what to store and what to deliver.
+//!
+//! [`Core`] is pure: one record in, one [`Plan`] out, the same on every replay. It reads the store
+//! and remembers what the records that it has judged came to, so that the records of one batch see
+//! each other before anything is written. [`EmbeddedIngest`] runs it on the commit thread of the
+//! embedded engine, in the record's own atomic batch; [`Driver`] runs it against any other log.
+//!
+//! Where it says "as of a record", what later records did does not count: on a replay the store
+//! already holds it.
+
+mod core;
+mod counters;
+mod driver;
+mod embedded;
+mod group;
+mod membership;
+mod memory;
+mod plan;
+mod receipt;
+mod send;
+#[cfg(test)]
+mod tests;
+
+pub use self::core::Core;
+pub use counters::{IngestCounters, IngestCounts};
+pub use driver::{Driver, DriverConfig, DriverError};
+pub use embedded::EmbeddedIngest;
+pub use membership::{BODY_USERS_MAX, MembershipBody, MembershipOp};
+pub use plan::{Plan, Verdict};
+
+/// Device under which group operations are remembered and signed.
+pub const API_DEVICE: &str = "api";
+
+/// Largest group whose members are told of one another's receipts; in a larger one they see them
+/// when they sync. One receipt of each of n members costs n² deliveries otherwise.
+pub const RECEIPT_MEMBERS_MAX: usize = 256;
+
+/// Earliest CreateTime that is taken as it stands, milliseconds (2020-01-01): a clock that was
+/// never set must not make ids of 1970.
+pub const TIME_MS_MIN: u64 = 1_577_836_800_000;
+/// Latest one: 48 bits, what a UUIDv7 holds.
+pub const TIME_MS_MAX: u64 = (1 << 48) - 1;
+
+/// What ingest must know of its surroundings; the same on every node of a cluster, as plans depend
+/// on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestConfig {
+    /// Number of this cluster (cell), part of every message id. Default 0.
+    pub cell: u8,
+    /// Partitions of `chat-messages`, a power of two.
+    pub source_partitions: u32,
+    /// Partitions of `delivery`, a power of two.
+    pub delivery_partitions: u32,
+    /// Partitions of `dead-letters`.
+    pub dead_letter_partitions: u32,
+}
+
+impl IngestConfig {
+    /// As the log has it.
+    #[must_use]
+    pub fn of(log: &dyn hawser_engines::log::Log, cell: u8) -> Self {
+        use hawser_engines::log::Topic;
+        Self {
+            cell,
+            source_partitions: log.partitions(Topic::ChatMessages),
+            delivery_partitions: log.partitions(Topic::Delivery),
+            dead_letter_partitions: log.partitions(Topic::DeadLetters),
+        }
+    }
+}

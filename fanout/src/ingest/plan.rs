@@ -1,0 +1,212 @@
+//! What a record comes to, and the fan-out by partition.
+
+use super::IngestConfig;
+use bytes::Bytes;
+use hawser_engines::directory::Group;
+use hawser_engines::log::{Produce, Record, Topic};
+use hawser_engines::store::StoreOp;
+use hawser_protocol::codes::ErrorCode;
+use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
+use hawser_protocol::message::Envelope;
+use hawser_protocol::partition::partition;
+use hawser_protocol::pb;
+use hawser_protocol::record::{DeliveryKind, DeliveryRecord};
+use std::collections::BTreeMap;
+
+/// What one record comes to. Every part may be applied again.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Rows of the store, to be written before anything is produced.
+    pub store: Vec<StoreOp>,
+    /// Delivery records and dead letters, in order.
+    pub produce: Vec<Produce>,
+    /// New states of groups, each with the seq of its change.
+    pub groups: Vec<(Group, Seq)>,
+    /// In a word.
+    pub verdict: Verdict,
+}
+
+/// How a record was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A message, new or replayed.
+    Accepted,
+    /// A message that had been accepted under a smaller seq.
+    Duplicate,
+    /// A change of a group, new or replayed.
+    Changed,
+    /// Watermarks.
+    Receipt,
+    /// A message or a change that is refused; watermarks of one who is no member.
+    Rejected(ErrorCode),
+    /// A record that can never be processed: it is in `dead-letters`.
+    Poison,
+}
+
+impl Plan {
+    /// Nothing to do.
+    pub(super) fn empty(verdict: Verdict) -> Self {
+        Self {
+            store: Vec::new(),
+            produce: Vec::new(),
+            groups: Vec::new(),
+            verdict,
+        }
+    }
+}
+
+/// Where a record stands: what every part of its plan is derived from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) config: &'a IngestConfig,
+    pub(super) partition: u32,
+    pub(super) seq: Seq,
+    /// The record's time, clamped.
+    pub(super) time_ms: u64,
+}
+
+impl Place<'_> {
+    fn delivery(&self, partition: u32, chat: &str, kind: DeliveryKind) -> Produce {
+        let record = DeliveryRecord {
+            source_partition: self.partition,
+            source_seq: self.seq,
+            // One record per partition is all that any source record needs.
+            sub_index: 0,
+            kind,
+        };
+        Produce {
+            topic: Topic::Delivery,
+            partition,
+            key: Bytes::copy_from_slice(chat.as_bytes()),
+            value: record.encode(),
+            timestamp_ms: self.time_ms,
+        }
+    }
+
+    fn partition_of(&self, user: &UserId) -> u32 {
+        partition(user.as_str(), self.config.delivery_partitions)
+    }
+
+    /// Recipients by partition; partitions and, within one, recipients keep a fixed order.
+    fn spread<'u>(
+        &self,
+        recipients: impl IntoIterator<Item = &'u UserId>,
+    ) -> BTreeMap<u32, Vec<UserId>> {
+        let mut spread: BTreeMap<u32, Vec<UserId>> = BTreeMap::new();
+        for user in recipients {
+            let at = spread.entry(self.partition_of(user)).or_default();
+            at.push(user.clone());
+        }
+        spread
+    }
+
+    /// One delivery record per touched partition.
+    pub(super) fn deliver<'u>(
+        &self,
+        chat: &ChatId,
+        record: &Bytes,
+        recipients: impl IntoIterator<Item = &'u UserId>,
+        envelopes: &[Envelope],
+        sender: Option<(&UserId, &DeviceId)>,
+    ) -> Vec<Produce> {
+        let spread = self.spread(recipients);
+        let of = |partition: u32, recipients: Vec<UserId>| {
+            let mine = envelopes.iter().filter(|e| recipients.contains(&e.user));
+            let kind = DeliveryKind::Message {
+                envelopes: mine.cloned().collect(),
+                record: record.clone(),
+                sender_entry: sender
+                    .filter(|(user, _)| self.partition_of(user) == partition)
+                    .map(|(user, device)| (user.clone(), device.clone())),
+                recipients,
+            };
+            self.delivery(partition, chat.as_str(), kind)
+        };
+        let records = spread.into_iter().map(|(p, users)| of(p, users));
+        records.collect()
+    }
+
+    /// Watermarks, one record per touched partition.
+    pub(super) fn tell_receipt(
+        &self,
+        chat: &ChatId,
+        user: &UserId,
+        (delivered, read): (Seq, Seq),
+        recipients: &[&UserId],
+    ) -> Vec<Produce> {
+        let spread = self.spread(recipients.iter().copied());
+        let of = |(partition, recipients)| {
+            let kind = DeliveryKind::Receipt {
+                recipients,
+                chat: chat.clone(),
+                user: user.clone(),
+                delivered,
+                read,
+                ts_ms: self.time_ms,
+            };
+            self.delivery(partition, chat.as_str(), kind)
+        };
+        spread.into_iter().map(of).collect()
+    }
+
+    /// The answer to a Send that is no new message.
+    pub(super) fn answer(&self, to: Sender<'_>, result: pb::SendResult) -> Produce {
+        let chat = result.chat.clone();
+        let kind = DeliveryKind::Result {
+            user: to.user.clone(),
+            device: to.device.clone(),
+            result,
+        };
+        self.delivery(self.partition_of(to.user), &chat, kind)
+    }
+
+    /// The refusal of a Send.
+    pub(super) fn refuse(
+        &self,
+        to: Sender<'_>,
+        id: ClientMsgId,
+        chat: &str,
+        code: ErrorCode,
+    ) -> Produce {
+        let result = pb::SendResult {
+            client_msg_id: Bytes::copy_from_slice(&id.0),
+            chat: chat.to_owned(),
+            error: u32::from(code.number()),
+            stored_ts_ms: self.time_ms,
+            text: text(code).to_owned(),
+            ..Default::default()
+        };
+        self.answer(to, result)
+    }
+
+    /// The whole record, for people to look at.
+    pub(super) fn dead_letter(&self, record: &Record) -> Produce {
+        Produce {
+            topic: Topic::DeadLetters,
+            partition: self.partition % self.config.dead_letter_partitions.max(1),
+            key: record.key.clone(),
+            value: record.value.clone(),
+            timestamp_ms: self.time_ms,
+        }
+    }
+}
+
+/// Who sent, and from where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sender<'a> {
+    pub(super) user: &'a UserId,
+    pub(super) device: &'a DeviceId,
+}
+
+/// Words for people beside the code.
+fn text(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::NotMember => "no such chat, or you are not in it",
+        ErrorCode::TooOld => "the client_msg_id is older than the dedup window: sync first",
+        ErrorCode::BadClientMsgId => "the client_msg_id is no UUIDv7 of about now",
+        ErrorCode::BodyTooLarge => "body and envelope do not fit one frame",
+        ErrorCode::Forbidden => "messages of this type are the server's",
+        ErrorCode::BadFrame => "the message cannot be read",
+        _ => "refused",
+    }
+}
