@@ -5,6 +5,8 @@
 pub mod contract;
 pub mod directory;
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod log;
 pub mod presence;
 pub mod store;

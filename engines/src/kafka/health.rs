@@ -1,0 +1,111 @@
+//! Whether brokers answer, decided from few signals: acknowledgements that arrive, a client that lost
+//! every broker, and a probe. While they do not, appends are refused at once instead of queued.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Shared by the producers' callbacks (which report) and the watch (which decides).
+#[derive(Debug)]
+pub(super) struct Health {
+    began: Instant,
+    down: AtomicBool,
+    suspected: AtomicBool,
+    /// Milliseconds since `began` of the last sign of life.
+    heard_ms: AtomicU64,
+}
+
+impl Health {
+    /// Up, until something says otherwise.
+    pub(super) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            down: AtomicBool::new(false),
+            suspected: AtomicBool::new(false),
+            heard_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A broker acknowledged something.
+    pub(super) fn heard(&self) {
+        self.heard_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// A client cannot reach any broker: worth a probe at once.
+    pub(super) fn suspect(&self) {
+        self.suspected.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether appends are refused.
+    pub(super) fn down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Whether a probe is due, given how long the oldest record waits for its acknowledgement.
+    pub(super) fn probe_due(&self, oldest: Option<Duration>) -> bool {
+        let suspected = self.suspected.swap(false, Ordering::Relaxed);
+        let silent = Duration::from_millis(
+            self.now_ms()
+                .saturating_sub(self.heard_ms.load(Ordering::Relaxed)),
+        );
+        let stuck = oldest.is_some_and(|age| age >= STUCK) && silent >= STUCK;
+        self.down() || suspected || stuck || silent >= IDLE
+    }
+
+    /// Takes the answer of a probe. Returns whether the state changed.
+    pub(super) fn probed(&self, answered: bool) -> bool {
+        if answered {
+            self.heard();
+        }
+        self.down.swap(!answered, Ordering::Relaxed) == answered
+    }
+}
+
+/// A record that waits this long while nothing is acknowledged calls for a probe.
+const STUCK: Duration = Duration::from_millis(250);
+/// After this long without a sign of life, a probe says whether the next record would be taken.
+const IDLE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_healthy_log_is_not_probed_and_a_stuck_one_is() {
+        let health = Health::new();
+        health.heard();
+        assert!(!health.probe_due(None));
+        assert!(!health.probe_due(Some(Duration::from_millis(100))));
+        std::thread::sleep(STUCK);
+        assert!(health.probe_due(Some(STUCK)));
+        assert!(!health.probe_due(None));
+        health.heard();
+        assert!(
+            !health.probe_due(Some(Duration::from_secs(5))),
+            "others are acknowledged: one partition is slow, not the log down"
+        );
+    }
+
+    #[test]
+    fn a_suspicion_is_probed_once() {
+        let health = Health::new();
+        health.heard();
+        health.suspect();
+        assert!(health.probe_due(None));
+        assert!(!health.probe_due(None));
+    }
+
+    #[test]
+    fn down_and_up_are_changes_once_each_and_down_is_probed_until_it_ends() {
+        let health = Health::new();
+        assert!(!health.probed(true));
+        assert!(health.probed(false));
+        assert!(!health.probed(false));
+        assert!(health.down() && health.probe_due(None));
+        assert!(health.probed(true));
+        assert!(!health.down());
+    }
+}

@@ -1,0 +1,246 @@
+//! The log on Apache Kafka, through librdkafka (feature `kafka`).
+//!
+//! - Durable records go through one idempotent producer with acks=all; "appended" is the leader's
+//!   acknowledgement after `min.insync.replicas` have the record. Ephemeral ones go with acks=0.
+//! - Partitions are assigned by hand; consumer groups only carry committed positions.
+//! - While no broker answers, appends are refused at once and what waits is answered unknown.
+//! - Topics are made when missing, and judged on opening: settings with which an acknowledged record may
+//!   be lost refuse to start.
+//!
+//! `consumer`, `read`, `watermarks`, `commit` and `committed` wait for brokers and belong on a control
+//! thread; `produce`, `poll` and `position` never wait.
+
+mod config;
+mod context;
+mod error;
+mod groups;
+mod health;
+mod live;
+mod produce;
+mod read;
+mod safety;
+mod topics;
+mod watch;
+
+pub use config::{KafkaConfig, KafkaRetention};
+pub use error::KafkaError;
+pub use safety::Unsafe;
+
+use self::context::Context;
+use self::groups::Groups;
+use self::health::Health;
+use self::live::Live;
+use self::produce::{Producers, number, refused};
+use self::read::{Readers, Stretch};
+use self::topics::{Admin, Topics};
+use crate::log::{
+    Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic, Wake,
+    Watermarks,
+};
+use std::sync::Arc;
+
+/// Largest value of a record, bytes.
+const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Largest key of a record, bytes.
+const KEY_BYTES_MAX: usize = (1 << 16) - 1;
+
+/// Everything that lives as long as the log.
+struct Shared {
+    config: KafkaConfig,
+    topics: Topics,
+    names: Vec<Arc<str>>,
+    probe_topic: String,
+    health: Arc<Health>,
+    admin: Arc<Admin>,
+    producers: Producers,
+    live: Arc<Live>,
+    readers: Readers,
+    groups: Groups,
+}
+
+/// The log on Kafka. Dropping the last handle answers what waits, and closes the clients in the
+/// background.
+pub struct KafkaLog {
+    shared: Arc<Shared>,
+}
+
+impl KafkaLog {
+    /// Connects, makes missing topics, and judges their settings.
+    ///
+    /// # Errors
+    /// The operator's: see [`KafkaError`], each says the way out.
+    pub fn open(config: KafkaConfig) -> Result<Self, KafkaError> {
+        config.check()?;
+        let health = Arc::new(Health::new());
+        let context = Context {
+            health: Arc::clone(&health),
+        };
+        let admin = Arc::new(Admin::new(&config, context.clone())?);
+        let topics = admin.prepare(&config)?;
+        let producers = Producers::new(&config, &health)?;
+        let names = Topic::ALL
+            .iter()
+            .map(|t| topics.of(*t).name.as_str().into());
+        let shared = Arc::new(Shared {
+            names: names.collect(),
+            probe_topic: topics.of(Topic::Delivery).name.clone(),
+            live: Arc::new(Live::new(&config, &context, &admin)),
+            readers: Readers::new(&config, &context),
+            groups: Groups::new(&config, &context),
+            config,
+            topics,
+            health,
+            admin,
+            producers,
+        });
+        let watched = Arc::downgrade(&shared);
+        std::thread::Builder::new()
+            .name("hawser-kafka".to_owned())
+            .spawn(move || watch::run(&watched))
+            .map_err(|error| KafkaError::Client {
+                reason: error.to_string(),
+            })?;
+        Ok(Self { shared })
+    }
+
+    fn name(&self, topic: Topic) -> &Arc<str> {
+        let at = Topic::ALL.iter().position(|t| *t == topic).unwrap_or(0);
+        &self.shared.names[at]
+    }
+
+    fn place(&self, topic: Topic, partition: u32) -> Result<(Arc<str>, u32), ReadError> {
+        if partition < self.partitions(topic) {
+            return Ok((Arc::clone(self.name(topic)), partition));
+        }
+        Err(ReadError::Unavailable {
+            reason: "no such partition".to_owned(),
+        })
+    }
+}
+
+impl Log for KafkaLog {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.shared.topics.of(topic).partitions
+    }
+
+    fn generation(&self, topic: Topic) -> u16 {
+        self.shared.topics.of(topic).generation
+    }
+
+    /// As the port says; an ephemeral record's offset is not known and given as 0.
+    fn produce(
+        &self,
+        record: Produce,
+        tag: u64,
+        done: &Arc<dyn Appended>,
+    ) -> Result<(), ProduceError> {
+        if record.value.len() > VALUE_BYTES_MAX {
+            return Err(refused("a value of more than 1 MiB", 0));
+        }
+        if record.key.len() > KEY_BYTES_MAX {
+            return Err(refused("a key of more than 65,535 bytes", 0));
+        }
+        if record.partition >= self.partitions(record.topic) {
+            return Err(refused("no such partition", 0));
+        }
+        let name = self.name(record.topic);
+        if record.topic.ephemeral() {
+            self.shared.producers.append_ephemeral(name, &record)?;
+            done.appended(tag, Ok(0));
+            return Ok(());
+        }
+        self.shared.producers.append(name, &record, tag, done)
+    }
+
+    fn consumer(
+        &self,
+        topic: Topic,
+        partition: u32,
+        start: Start,
+        wake: Arc<dyn Wake>,
+    ) -> Result<Box<dyn Consumer>, ReadError> {
+        let place = self.place(topic, partition)?;
+        let marks = self.watermarks(topic, partition)?;
+        let from = match start {
+            Start::At(offset) if offset > marks.high => {
+                return Err(ReadError::OutOfRange {
+                    wanted: offset,
+                    low: marks.low,
+                    high: marks.high,
+                });
+            }
+            Start::At(offset) => offset.max(marks.low),
+            Start::Earliest => marks.low,
+            Start::Latest => marks.high,
+        };
+        let reader = self.shared.live.reader(place, from, wake)?;
+        Ok(Box::new(reader))
+    }
+
+    fn read(
+        &self,
+        topic: Topic,
+        partition: u32,
+        from: u64,
+        max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let place = self.place(topic, partition)?;
+        let marks = self.watermarks(topic, partition)?;
+        if from < marks.low || from > marks.high {
+            return Err(ReadError::OutOfRange {
+                wanted: from,
+                low: marks.low,
+                high: marks.high,
+            });
+        }
+        if from == marks.high || max == 0 {
+            return Ok(Vec::new());
+        }
+        self.shared.readers.read(&Stretch {
+            place,
+            from,
+            to: marks.high,
+            records_max: max,
+            bytes_max: bytes_max.max(1),
+        })
+    }
+
+    fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, ReadError> {
+        let place = self.place(topic, partition)?;
+        let marks = self.shared.admin.watermarks(&place.0, number(place.1));
+        let (low, high) = marks.map_err(|reason| ReadError::Unavailable { reason })?;
+        Ok(Watermarks { low, high })
+    }
+
+    fn commit(
+        &self,
+        group: &str,
+        topic: Topic,
+        partition: u32,
+        next: u64,
+    ) -> Result<(), ReadError> {
+        let place = self.place(topic, partition)?;
+        self.shared.groups.commit(group, &place, next)
+    }
+
+    fn committed(
+        &self,
+        group: &str,
+        topic: Topic,
+        partition: u32,
+    ) -> Result<Option<u64>, ReadError> {
+        let place = self.place(topic, partition)?;
+        self.shared.groups.committed(group, &place)
+    }
+
+    fn writable(&self) -> Result<(), String> {
+        if self.shared.health.down() {
+            return Err(format!(
+                "no Kafka broker of {} answers",
+                self.shared.config.brokers
+            ));
+        }
+        Ok(())
+    }
+}

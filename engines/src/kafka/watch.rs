@@ -1,0 +1,46 @@
+//! The thread that watches: serves the clients' events, probes the brokers when there is reason to, and
+//! answers for them when they do not.
+
+use super::Shared;
+use std::sync::Weak;
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_millis(50);
+/// Bound of one probe.
+const PROBE: Duration = Duration::from_millis(250);
+
+/// Runs until the log is dropped.
+pub(super) fn run(shared: &Weak<Shared>) {
+    while let Some(shared) = shared.upgrade() {
+        tick(&shared);
+        drop(shared);
+        std::thread::sleep(TICK);
+    }
+}
+
+fn tick(shared: &Shared) {
+    shared.live.serve();
+    shared.readers.serve();
+    shared.groups.serve();
+    shared.producers.renew_if_fatal();
+    let health = &shared.health;
+    if health.probe_due(shared.producers.waiting.oldest()) {
+        let was_down = health.down();
+        let probe = || shared.admin.answers(&shared.probe_topic, PROBE);
+        // One of several brokers may hang: a second try most likely asks another.
+        let answered = probe() || (!was_down && probe());
+        if health.probed(answered) {
+            if answered {
+                tracing::warn!("Kafka answers again: appends are accepted");
+            } else {
+                tracing::error!(
+                    brokers = shared.config.brokers,
+                    "no Kafka broker answers: appends are refused until one does"
+                );
+            }
+        }
+    }
+    if health.down() {
+        shared.producers.waiting.give_up(shared.config.down_timeout);
+    }
+}
