@@ -294,6 +294,7 @@ export class Model {
       case "phase":
         this.phase = effect.phase;
         if (effect.phase.kind === "live") void this.loadPeople();
+        else if (effect.phase.kind !== "catching-up" && effect.phase.kind !== "syncing") this.unknown();
         break;
       case "typing": {
         const { chat, user, stopped, expiresInMs } = effect.update;
@@ -346,6 +347,12 @@ export class Model {
   }
 
   // ---- keeping the state ----
+
+  /** Without a connection nobody knows who is there. The server tells it again after the next Welcome. */
+  private unknown(): void {
+    this.presence.clear();
+    this.typingUntil.clear();
+  }
 
   private putChat(row: ChatRow): void {
     const old = this.chats.get(row.chat);

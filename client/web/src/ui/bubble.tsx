@@ -105,16 +105,17 @@ export class Bubble extends Component<Props, State> {
 
 interface OutgoingProps {
   entry: Outgoing;
+  starts: boolean;
   onAgain: () => void;
   onDiscard: () => void;
 }
 
 /** A message that the server has not stored yet, or has refused. */
-export function OutgoingBubble({ entry, onAgain, onDiscard }: OutgoingProps): JSX.Element {
+export function OutgoingBubble({ entry, starts, onAgain, onDiscard }: OutgoingProps): JSX.Element {
   const { send, accepted } = entry;
   const status = send.failed ? "failed" : accepted ? "accepted" : "waiting";
   return (
-    <li class={`message own starts ${status}`}>
+    <li class={`message own ${status}${starts ? " starts" : ""}`}>
       <div class="bubble">
         <Text text={bodyText(send) ?? ""} />
         <span class="meta">

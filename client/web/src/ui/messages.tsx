@@ -144,15 +144,18 @@ export function Messages({ model, timeline }: { model: Model; timeline: Timeline
     before = row;
   }
   for (const entry of outgoing) {
-    items.push(<OutgoingBubble key={`${me} ${entry.id}`} entry={entry} onAgain={() => model.again(entry)} onDiscard={() => model.discard(entry)} />);
+    const starts = entry === outgoing[0] && (before?.sender !== me || before.messageType === MESSAGE_MEMBERSHIP);
+    items.push(<OutgoingBubble key={`${me} ${entry.id}`} entry={entry} starts={starts} onAgain={() => model.again(entry)} onDiscard={() => model.discard(entry)} />);
   }
 
   return (
     <div class="messages-frame">
       <div class="messages" ref={box} onScroll={onScroll} tabIndex={0} role="log" aria-label="Messages" aria-busy={timeline.loading}>
         {timeline.loading && <p class="loading">Fetching older messages…</p>}
-        {timeline.ready && timeline.atStart && <p class="beginning">{items.length === 0 ? "Say hello." : "This is where it begins."}</p>}
-        <ol>{items}</ol>
+        <div class={items.length === 0 ? "thread none" : "thread"}>
+          {timeline.ready && timeline.atStart && <p class="beginning">{items.length === 0 ? "Say hello." : "This is where it begins."}</p>}
+          <ol>{items}</ol>
+        </div>
       </div>
       {!atEnd && (
         <button type="button" class="to-end" onClick={toEnd} aria-label="To the newest message" title="To the newest message">

@@ -30,7 +30,7 @@ export function People({ model, without, chosen, onChoose }: Props): JSX.Element
     <div class="choose">
       <input
         type="search"
-        placeholder="Name"
+        placeholder="Search people"
         aria-label="Search people"
         value={wanted}
         onInput={(event) => setWanted(event.currentTarget.value)}
