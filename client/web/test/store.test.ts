@@ -104,9 +104,9 @@ describe("store", () => {
   });
 
   it("membership messages make and change the group, also out of order and repeated", async () => {
-    const create = change(1, { op: "create", by: "bob", users: ["alice", "carol"], name: "X" });
-    const admin = change(2, { op: "admin", by: "bob", users: ["alice"], admin: true });
-    const remove = change(3, { op: "remove", by: "bob", users: ["carol"] });
+    const create = change(1, { op: "create", users: ["alice", "carol"], name: "X" });
+    const admin = change(2, { op: "admin", users: ["alice"], admin: true });
+    const remove = change(3, { op: "remove", users: ["carol"] });
     await store.write(batch({ records: [create, admin] }));
     const { chats } = await store.write(batch({ records: [remove, create] }));
     expect(chats[0]).toMatchObject({ name: "X", gone: false, memberCount: 2 });
@@ -114,9 +114,9 @@ describe("store", () => {
       { user: "bob", admin: true },
       { user: "alice", admin: true },
     ]);
-    const removed = await store.write(batch({ records: [change(4, { op: "remove", by: "bob", users: ["alice"] })] }));
+    const removed = await store.write(batch({ records: [change(4, { op: "remove", users: ["alice"] })] }));
     expect(removed.chats[0]?.gone).toBe(true);
-    const added = await store.write(batch({ records: [change(9, { op: "add", by: "bob", users: ["alice"] })] }));
+    const added = await store.write(batch({ records: [change(9, { op: "add", users: ["alice"] })] }));
     expect(added.chats[0]?.gone).toBe(false);
   });
 
@@ -133,11 +133,15 @@ describe("store", () => {
     };
     const written = await store.write(batch({ chats: [summary], chatListComplete: ["g:x"] }));
     expect(written.chats[0]).toMatchObject({ name: "Server's", visibleAfterOrdinal: 2, gone: false });
-    await store.write(batch({ records: [change(3, { op: "add", by: "bob", users: ["eve"] })] }));
+    await store.write(batch({ records: [change(3, { op: "add", users: ["eve"] })] }));
     const { chats, marks } = await store.load();
     expect(chats[0]?.members).toEqual([{ user: "alice", admin: true }]);
     expect(marks).toEqual([{ chat: "g:x", user: "alice", deliveredSeq: 0n, readSeq: 4n }]);
     const gone = await store.write(batch({ chatListComplete: [] }));
     expect(gone.chats[0]?.gone).toBe(true);
+    const again = await store.write(batch({ chats: [summary] }));
+    expect(again.chats[0]?.gone).toBe(false);
+    const left = await store.write(batch({ chats: [{ ...summary, members: [], memberCount: 0 }] }));
+    expect(left.chats[0]?.gone).toBe(true);
   });
 });

@@ -71,6 +71,16 @@ describe("timeline", () => {
     expect(timeline.atStart).toBe(true);
   });
 
+  it("a hole that the server confirms (one was not in the group then) is passed over", async () => {
+    const { timeline, asked } = over([...span(1, 10), ...span(21, 30)]);
+    await timeline.open();
+    await timeline.older();
+    expect(asked).toEqual([21]);
+    await timeline.answered(false);
+    expect(ordinals(timeline)).toEqual([...span(1, 10), ...span(21, 30)].map((r) => r.ordinal));
+    expect(timeline).toMatchObject({ atStart: true, loading: false });
+  });
+
   it("an empty chat asks once, and the answer that there is nothing is its start", async () => {
     const { timeline, asked } = over([]);
     await timeline.open();

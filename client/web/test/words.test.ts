@@ -32,7 +32,8 @@ function row(part: Partial<MessageRow>): MessageRow {
   };
 }
 
-const change = (body: object): string => membershipText(row({ messageType: 3, body: encodeText(JSON.stringify(body)) }), "alice", NAMES);
+const change = (sender: string, body: object): string =>
+  membershipText(row({ sender, messageType: 3, body: encodeText(JSON.stringify(body)) }), "alice", NAMES);
 
 describe("ticks", () => {
   it("a group's message is delivered and read when everybody has it and has read it", () => {
@@ -66,13 +67,13 @@ describe("words", () => {
   });
 
   it("membership messages are sentences", () => {
-    expect(change({ op: "create", by: "alice", users: ["alice", "bob", "carol"], name: "X" })).toBe("You created “X” with Bob and Carol");
-    expect(change({ op: "add", by: "bob", users: ["alice"] })).toBe("Bob added you");
-    expect(change({ op: "remove", by: "bob", users: ["carol"] })).toBe("Bob removed Carol");
-    expect(change({ op: "leave", by: "bob", users: ["bob"] })).toBe("Bob left");
-    expect(change({ op: "rename", by: "bob", name: "Y" })).toBe("Bob named the group “Y”");
-    expect(change({ op: "admin", by: "bob", users: ["alice"], admin: true })).toBe("Bob made you admin");
-    expect(change({ op: "unheard of" })).toBe("The group was changed");
+    expect(change("alice", { op: "create", users: ["alice", "bob", "carol"], name: "X" })).toBe("You created “X” with Bob and Carol");
+    expect(change("bob", { op: "add", users: ["alice"] })).toBe("Bob added you");
+    expect(change("bob", { op: "remove", users: ["carol"] })).toBe("Bob removed Carol");
+    expect(change("bob", { op: "leave", users: ["bob"] })).toBe("Bob left");
+    expect(change("bob", { op: "update", name: "Y" })).toBe("Bob named the group “Y”");
+    expect(change("bob", { op: "admin", users: ["alice"], admin: true })).toBe("Bob made you admin");
+    expect(change("bob", { op: "unheard of" })).toBe("The group was changed");
   });
 
   it("previews are one line, with the sender in a group", () => {

@@ -53,7 +53,7 @@ export class Timeline {
 
   /** The server's answer to older() is on the disk. */
   async answered(atStart: boolean): Promise<void> {
-    const came = await this.readDown();
+    const came = await this.readDown(true);
     this.loading = false;
     if (!came && atStart) this.atStart = true;
   }
@@ -72,15 +72,19 @@ export class Timeline {
     return added.length > 0;
   }
 
-  /** Extends downward from the disk as far as no message is missing. */
-  private async readDown(): Promise<boolean> {
+  /**
+   * Extends downward from the disk as far as no message is missing. `answered`: the server has just told what lies
+   * next below, so a hole there is none for us (we were not in the group then, or it is no longer kept).
+   */
+  private async readDown(answered = false): Promise<boolean> {
     const first = this.rows[0];
     const page = await this.pages.page(this.chat, first?.key ?? "", PAGE_ROWS);
     let above = this.rows[0];
     const joined: MessageRow[] = [];
     for (const row of page.reverse()) {
       if (above !== undefined && row.key >= above.key) continue;
-      if (above !== undefined && row.ordinal + 1 < above.ordinal) break;
+      const hole = above !== undefined && row.ordinal + 1 < above.ordinal;
+      if (hole && !(answered && joined.length === 0)) break;
       joined.unshift(row);
       above = row;
     }

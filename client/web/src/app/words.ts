@@ -43,7 +43,7 @@ export function list(words: string[]): string {
 export function membershipText(row: MessageRow, me: string, names: Names): string {
   const change = membershipChange(row);
   if (!change) return "The group was changed";
-  const by = who(change.by || row.sender, me, names, true);
+  const by = who(change.by, me, names, true);
   const users = list(change.users.filter((u) => u !== change.by).map((u) => who(u, me, names, false)));
   switch (change.op) {
     case "create":
@@ -54,7 +54,7 @@ export function membershipText(row: MessageRow, me: string, names: Names): strin
       return `${by} removed ${users}`;
     case "leave":
       return `${by} left`;
-    case "rename":
+    case "update":
       return `${by} named the group “${change.name}”`;
     case "admin":
       return change.admin ? `${by} made ${users} admin` : `${by} took admin rights from ${users}`;

@@ -45,7 +45,7 @@ export interface MarkRow {
   readSeq: bigint;
 }
 
-/** Body of a message of type MEMBERSHIP, docs/protocol.md. */
+/** A message of type MEMBERSHIP, docs/protocol.md: its sender did it, its body says what. */
 export interface MembershipChange {
   op: string;
   by: string;
@@ -85,20 +85,13 @@ export function newChatRow(chat: string): ChatRow {
 }
 
 /** The change that a membership message tells; undefined when it is none that we know. */
-export function membershipChange(row: Pick<MessageRow, "messageType" | "body">): MembershipChange | undefined {
+export function membershipChange(row: Pick<MessageRow, "messageType" | "body" | "sender">): MembershipChange | undefined {
   if (row.messageType !== MESSAGE_MEMBERSHIP) return undefined;
   try {
     const raw = JSON.parse(decodeText(row.body)) as Record<string, unknown>;
     const text = (value: unknown): string => (typeof value === "string" ? value : "");
     const users = Array.isArray(raw["users"]) ? raw["users"].filter((u) => typeof u === "string") : [];
-    const single = text(raw["user"]);
-    return {
-      op: text(raw["op"]),
-      by: text(raw["by"]),
-      users: users.length === 0 && single !== "" ? [single] : users,
-      name: text(raw["name"]),
-      admin: raw["admin"] !== false,
-    };
+    return { op: text(raw["op"]), by: row.sender, users, name: text(raw["name"]), admin: raw["admin"] !== false };
   } catch {
     return undefined;
   }
@@ -118,13 +111,9 @@ export function applyMessage(chat: ChatRow, row: MessageRow, me: string): ChatRo
   next.memberCount = Math.max(next.members.length, chat.memberCount + next.members.length - chat.members.length);
   if (change.name !== "") next.name = change.name;
   const removes = change.op === "remove" || change.op === "leave";
-  if (removes && gone(change).includes(me)) next.gone = true;
+  if (removes && change.users.includes(me)) next.gone = true;
   else if (next.members.some((m) => m.user === me)) next.gone = false;
   return next;
-}
-
-function gone(change: MembershipChange): string[] {
-  return change.op === "leave" && change.users.length === 0 ? [change.by] : change.users;
 }
 
 function membersAfter(members: Member[], change: MembershipChange): Member[] {
@@ -139,7 +128,7 @@ function membersAfter(members: Member[], change: MembershipChange): Member[] {
       return [...without(users), ...users.map((user) => ({ user, admin: false }))];
     case "remove":
     case "leave":
-      return without(gone(change));
+      return without(users);
     case "admin":
       return members.map((m) => (users.includes(m.user) ? { ...m, admin: change.admin } : m));
     default:
@@ -157,7 +146,8 @@ export function applySummary(chat: ChatRow, summary: ChatSummary): ChatRow {
     memberCount: summary.memberCount || summary.members.length,
     visibleAfterOrdinal: summary.visibleAfterOrdinal,
     membersKey: current > chat.membersKey ? current : chat.membersKey,
-    gone: false,
+    // Of a group that we left the server tells no members.
+    gone: isGroup(summary.chat) && summary.members.length === 0,
   };
 }
 

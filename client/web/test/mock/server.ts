@@ -129,7 +129,7 @@ function groupOperation(world: World, user: string, method: string, parts: strin
     if (room === "members" && method === "DELETE") return { op: "remove", users: users([member]) };
     if (room === "leave") return { op: "leave" };
     if (room === "admins") return { op: "admin", users: users([member]), admin: method === "PUT" };
-    if (room === undefined && method === "PATCH") return { op: "rename", name: String(body["name"]) };
+    if (room === undefined && method === "PATCH") return { op: "update", name: String(body["name"]) };
     throw new Refusal(404, "not_found", "There is no such thing.");
   };
   return commit(world, user, id, change());

@@ -25,7 +25,7 @@ interface Chat {
 }
 
 export interface GroupOp {
-  op: "create" | "add" | "remove" | "leave" | "rename" | "admin";
+  op: "create" | "add" | "remove" | "leave" | "update" | "admin";
   users?: string[];
   name?: string;
   admin?: boolean;
@@ -196,7 +196,7 @@ export class World {
     }
     if (change.name !== undefined) chat.name = change.name;
     if (change.op === "admin") for (const u of users) chat.admins[change.admin ? "add" : "delete"](u);
-    const body = encodeText(JSON.stringify({ ...change, by: user, users }));
+    const body = encodeText(JSON.stringify({ ...change, users: gone.length > 0 ? gone : users, count: users.length }));
     const clientMsgId = new Uint8Array(16);
     new DataView(clientMsgId.buffer).setBigUint64(8, this.records + 1n);
     const send = { clientMsgId, sendTsMs: at, messageType: MESSAGE_MEMBERSHIP, retry: false, chat: id, body };
@@ -425,17 +425,20 @@ export class World {
 
   summary(id: string, user: string): ChatSummary | undefined {
     const chat = this.chats.get(id);
-    if (!this.isMember(chat, user)) return undefined;
-    const members = this.present(chat).map((u) => ({ user: u, admin: chat.admins.has(u) }));
+    const interval = chat?.members.get(user);
+    if (!chat || !interval) return undefined;
+    // Of a group that was left one sees what was there until then, and not who is in it.
+    const members = this.isMember(chat, user) ? this.present(chat) : [];
+    const last = chat.records.filter((r) => r.ordinal <= interval.to).at(-1);
     return {
       chat: id,
       name: chat.name,
-      lastSeq: chat.records.at(-1)?.seq ?? 0n,
-      lastOrdinal: chat.records.length,
+      lastSeq: last?.seq ?? 0n,
+      lastOrdinal: last?.ordinal ?? 0,
       readSeq: chat.marks.get(user)?.read ?? 0n,
-      members,
+      members: members.map((u) => ({ user: u, admin: chat.admins.has(u) })),
       memberCount: members.length,
-      visibleAfterOrdinal: chat.members.get(user)?.from ?? 0,
+      visibleAfterOrdinal: interval.from,
     };
   }
 
