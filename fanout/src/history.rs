@@ -237,7 +237,7 @@ impl History {
                 }
                 budget.rows -= 1;
                 page.next_ordinal = row.ordinal;
-                page.records.push(row.record.into());
+                page.records.push(row.record);
             }
             if backwards {
                 to = last.saturating_sub(1);
@@ -481,6 +481,7 @@ fn json_body_bytes(body: &[u8]) -> usize {
     body.iter().map(escaped).sum()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn unavailable(error: StoreError) -> ErrorCode {
     tracing::error!(%error, "history cannot be read");
     match error {

@@ -1,5 +1,6 @@
 //! The tier behind the edge: ingest, receipts, groups, history and the HTTP API.
 
+pub mod api;
 pub mod auth;
 pub mod history;
 pub mod ingest;

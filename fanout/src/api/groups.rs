@@ -1,0 +1,318 @@
+//! Groups. What may be done is judged by ingest, from the log; here only the form is checked.
+
+use super::caller::Caller;
+use super::error::ApiError;
+use super::input::{Body, OpId, chat_id, text, user_id};
+use super::{Api, ErrorBody};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use hawser_engines::directory::Group;
+use hawser_protocol::codes::ErrorCode;
+use hawser_protocol::ids::{ChatId, UserId};
+use hawser_protocol::limits::GROUP_MEMBERS_MAX;
+use hawser_protocol::record::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GroupOp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct GroupView {
+    /// Chat id, `g:…`.
+    chat: String,
+    /// Name.
+    name: String,
+    /// Picture URL.
+    picture: String,
+    /// Members now.
+    members: Vec<String>,
+    /// Admins now.
+    admins: Vec<String>,
+    /// Seq of the last change, decimal.
+    seq: String,
+}
+
+/// A new group; the caller becomes its first member and admin.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewGroup {
+    /// 1 to 128 bytes.
+    name: String,
+    /// At most 512 bytes.
+    #[serde(default)]
+    picture: String,
+    /// Besides the caller.
+    #[serde(default)]
+    members: Vec<String>,
+}
+
+/// What changes; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupChange {
+    /// 1 to 128 bytes.
+    name: Option<String>,
+    /// At most 512 bytes.
+    picture: Option<String>,
+}
+
+/// Whom to add.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewMembers {
+    /// User ids.
+    users: Vec<String>,
+}
+
+/// Makes a group. With an `Idempotency-Key` (UUIDv7) the same request makes it once.
+#[utoipa::path(post, path = "/v1/groups", tag = "groups", security(("token" = [])), request_body = NewGroup,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A UUIDv7 of this change")),
+    responses((status = 201, body = GroupView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 409, description = "group_full", body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 504, body = ErrorBody)))]
+pub(super) async fn create(
+    State(api): State<Api>,
+    caller: Caller,
+    OpId(op_id): OpId,
+    Body(new): Body<NewGroup>,
+) -> Result<(StatusCode, Json<GroupView>), ApiError> {
+    check(Some(&new.name), Some(&new.picture))?;
+    let members = users(&new.members)?;
+    // Hexadecimal: of the ids' alphabet and short enough.
+    let chat = chat_id(&format!("g:{}", uuid::Uuid::from_bytes(op_id.0).simple()))?;
+    api.blocking(move |api| {
+        let op = GroupOp::Create {
+            name: new.name,
+            picture: new.picture,
+            members,
+        };
+        api.services()
+            .change_group(caller.user(), op_id, &chat, op)?;
+        Ok((StatusCode::CREATED, Json(show(api, &chat)?)))
+    })
+    .await
+}
+
+/// A group. For its members and for administrators.
+#[utoipa::path(get, path = "/v1/groups/{chat}", tag = "groups", security(("token" = [])),
+    params(("chat" = String, Path, description = "Chat id, `g:…`")),
+    responses((status = 200, body = GroupView), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn read(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(chat): Path<String>,
+) -> Result<Json<GroupView>, ApiError> {
+    let chat = group_id(&chat)?;
+    api.blocking(move |api| {
+        if !caller.0.admin {
+            let member = api.services().store.member(&chat, caller.user())?;
+            if !member.is_some_and(|m| m.current()) {
+                return Err(ApiError::not_found());
+            }
+        }
+        Ok(Json(show(api, &chat)?))
+    })
+    .await
+}
+
+/// Renames a group or changes its picture. For its admins.
+#[utoipa::path(patch, path = "/v1/groups/{chat}", tag = "groups", security(("token" = [])), request_body = GroupChange,
+    params(("chat" = String, Path, description = "Chat id, `g:…`")),
+    responses((status = 200, body = GroupView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn update(
+    State(api): State<Api>,
+    caller: Caller,
+    OpId(op_id): OpId,
+    Path(chat): Path<String>,
+    Body(change): Body<GroupChange>,
+) -> Result<Json<GroupView>, ApiError> {
+    let chat = group_id(&chat)?;
+    check(change.name.as_deref(), change.picture.as_deref())?;
+    if change.name.is_none() && change.picture.is_none() {
+        let words = "name or picture is needed";
+        return Err(ApiError::new(ErrorCode::BadFrame, words));
+    }
+    api.blocking(move |api| {
+        // Whether the caller may is judged by ingest; that it exists is said to nobody before.
+        let info = api.services().store.chat(&chat)?.unwrap_or_default();
+        let op = GroupOp::Update {
+            name: change.name.unwrap_or(info.name),
+            picture: change.picture.unwrap_or(info.picture),
+        };
+        api.services()
+            .change_group(caller.user(), op_id, &chat, op)?;
+        Ok(Json(show(api, &chat)?))
+    })
+    .await
+}
+
+/// Adds members. For its admins; those who are members already are passed over.
+#[utoipa::path(post, path = "/v1/groups/{chat}/members", tag = "groups", security(("token" = [])),
+    request_body = NewMembers, params(("chat" = String, Path, description = "Chat id, `g:…`")),
+    responses((status = 200, body = GroupView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, description = "all are members already, or group_full", body = ErrorBody)))]
+pub(super) async fn add(
+    State(api): State<Api>,
+    caller: Caller,
+    OpId(op_id): OpId,
+    Path(chat): Path<String>,
+    Body(new): Body<NewMembers>,
+) -> Result<Json<GroupView>, ApiError> {
+    let op = GroupOp::Add {
+        users: users(&new.users)?,
+    };
+    change(api, caller, op_id, &chat, op).await
+}
+
+/// Removes a member. For the group's admins.
+#[utoipa::path(delete, path = "/v1/groups/{chat}/members/{user}", tag = "groups", security(("token" = [])),
+    params(("chat" = String, Path, description = "Chat id, `g:…`"), ("user" = String, Path, description = "User id")),
+    responses((status = 200, body = GroupView), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, description = "the last admin, or no member", body = ErrorBody)))]
+pub(super) async fn remove(
+    State(api): State<Api>,
+    caller: Caller,
+    OpId(op_id): OpId,
+    Path((chat, user)): Path<(String, String)>,
+) -> Result<Json<GroupView>, ApiError> {
+    let op = GroupOp::Remove {
+        users: vec![user_id(&user)?],
+    };
+    change(api, caller, op_id, &chat, op).await
+}
+
+/// Leaves a group. For its members; the last admin of others must make another one first.
+#[utoipa::path(post, path = "/v1/groups/{chat}/leave", tag = "groups", security(("token" = [])),
+    params(("chat" = String, Path, description = "Chat id, `g:…`")),
+    responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, description = "the last admin", body = ErrorBody)))]
+pub(super) async fn leave(
+    State(api): State<Api>,
+    caller: Caller,
+    OpId(op_id): OpId,
+    Path(chat): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let chat = group_id(&chat)?;
+    api.blocking(move |api| {
+        let services = api.services();
+        services.change_group(caller.user(), op_id, &chat, GroupOp::Leave)?;
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
+}
+
+/// Makes a member admin. For the group's admins.
+#[utoipa::path(put, path = "/v1/groups/{chat}/admins/{user}", tag = "groups", security(("token" = [])),
+    params(("chat" = String, Path, description = "Chat id, `g:…`"), ("user" = String, Path, description = "User id")),
+    responses((status = 200, body = GroupView), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, description = "an admin already", body = ErrorBody)))]
+pub(super) async fn promote(
+    State(api): State<Api>,
+    caller: Caller,
+    OpId(op_id): OpId,
+    Path((chat, user)): Path<(String, String)>,
+) -> Result<Json<GroupView>, ApiError> {
+    let user = user_id(&user)?;
+    change(
+        api,
+        caller,
+        op_id,
+        &chat,
+        GroupOp::SetAdmin { user, admin: true },
+    )
+    .await
+}
+
+/// Makes an admin a plain member. For the group's admins.
+#[utoipa::path(delete, path = "/v1/groups/{chat}/admins/{user}", tag = "groups", security(("token" = [])),
+    params(("chat" = String, Path, description = "Chat id, `g:…`"), ("user" = String, Path, description = "User id")),
+    responses((status = 200, body = GroupView), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, description = "no admin, or the last", body = ErrorBody)))]
+pub(super) async fn demote(
+    State(api): State<Api>,
+    caller: Caller,
+    OpId(op_id): OpId,
+    Path((chat, user)): Path<(String, String)>,
+) -> Result<Json<GroupView>, ApiError> {
+    let user = user_id(&user)?;
+    change(
+        api,
+        caller,
+        op_id,
+        &chat,
+        GroupOp::SetAdmin { user, admin: false },
+    )
+    .await
+}
+
+/// Makes a change and shows what came of it.
+async fn change(
+    api: Api,
+    caller: Caller,
+    op_id: hawser_protocol::ids::ClientMsgId,
+    chat: &str,
+    op: GroupOp,
+) -> Result<Json<GroupView>, ApiError> {
+    let chat = group_id(chat)?;
+    api.blocking(move |api| {
+        api.services()
+            .change_group(caller.user(), op_id, &chat, op)?;
+        Ok(Json(show(api, &chat)?))
+    })
+    .await
+}
+
+fn show(api: &Api, chat: &ChatId) -> Result<GroupView, ApiError> {
+    let group = api.services().directory.group(chat)?;
+    let Group {
+        chat,
+        name,
+        picture,
+        members,
+        admins,
+        write_seq,
+    } = group.ok_or_else(ApiError::not_found)?;
+    Ok(GroupView {
+        chat,
+        name,
+        picture,
+        members,
+        admins,
+        seq: write_seq.to_string(),
+    })
+}
+
+/// A group's chat id; a 1:1 chat is no group and is not found.
+fn group_id(text: &str) -> Result<ChatId, ApiError> {
+    let chat = chat_id(text)?;
+    if chat.is_group() {
+        Ok(chat)
+    } else {
+        Err(ApiError::not_found())
+    }
+}
+
+fn users(names: &[String]) -> Result<Vec<UserId>, ApiError> {
+    if names.len() > GROUP_MEMBERS_MAX {
+        let words = format!("users: more than {GROUP_MEMBERS_MAX}");
+        return Err(ApiError::new(ErrorCode::TooMany, words));
+    }
+    names.iter().map(|name| user_id(name)).collect()
+}
+
+fn check(name: Option<&str>, picture: Option<&str>) -> Result<(), ApiError> {
+    if let Some(name) = name {
+        text("name", name, GROUP_NAME_BYTES_MAX)?;
+        if name.trim().is_empty() {
+            let words = "name: must not be empty";
+            return Err(ApiError::new(ErrorCode::BadFrame, words));
+        }
+    }
+    text(
+        "picture",
+        picture.unwrap_or_default(),
+        GROUP_PICTURE_BYTES_MAX,
+    )
+}
