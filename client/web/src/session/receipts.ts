@@ -38,9 +38,17 @@ export class Receipts {
     return due.map(([chat, { deliveredSeq, readSeq }]) => ({ chat, deliveredSeq, readSeq }));
   }
 
-  confirmed(chat: string, readSeq: bigint): void {
+  /** The server says how far we are. */
+  confirmed(chat: string, deliveredSeq: bigint, readSeq: bigint): void {
     const entry = this.chats.get(chat);
-    if (entry && readSeq >= entry.readSeq) this.chats.delete(chat);
+    if (!entry || readSeq < entry.readSeq) return;
+    if (deliveredSeq >= entry.deliveredSeq || readSeq >= entry.deliveredSeq) this.chats.delete(chat);
+  }
+
+  /** The server had no time for one: all that is not confirmed goes again, then. */
+  refused(atMs: number): void {
+    this.disconnected();
+    this.dueMs = Math.max(atMs, this.dueMs ?? 0);
   }
 
   disconnected(): void {

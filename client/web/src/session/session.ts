@@ -21,49 +21,27 @@ import { WireError } from "../protocol/proto";
 import type * as s from "../protocol/schema";
 import { Backoff } from "./backoff";
 import { CursorLine } from "./cursor";
+import { Disk } from "./disk";
 import { Inbox } from "./inbox";
+import { Links } from "./links";
+import type { Link } from "./links";
 import { Outbox } from "./outbox";
 import { Receipts } from "./receipts";
 import { ChatSync } from "./sync";
-import { emptyBatch, isEmptyBatch } from "./types";
+import { TokenHolder } from "./token";
 import type { Chance, Config, Effect, Now, PendingSend, Phase, Saved } from "./types";
 
-const OPEN_MS = 10_000;
-const WELCOME_MS = 10_000;
 const PONG_MS = 10_000;
 /** After a change of network the peer must answer sooner. */
 const PROBE_MS = 4_000;
-const ACK_DELAY_MS = 40;
-/** Unacknowledged before an ack goes at once; an eighth and a quarter of the server's window. */
-const ACK_FRAMES = 32;
-const ACK_BYTES = 16_384;
 /** A connection this long live forgets earlier failures. */
 const STABLE_MS = 10_000;
-const TOKEN_MARGIN_MS = 60_000;
 /** Displaced twice within this: someone else keeps the device. */
 const DISPLACED_AGAIN_MS = 30_000;
 const TYPING_EVERY_MS = 3_000;
 const LIST_REFRESH_MS = 150;
-
-interface Link {
-  id: number;
-  url: string;
-  state: "opening" | "hello" | "welcomed";
-  deadlineMs: number;
-}
-
-interface Token {
-  text: string;
-  expiresAtMs: number;
-  hellos: number;
-}
-
-/** What happens when a batch is on the disk. */
-interface Ticket {
-  cursorNext: bigint | undefined;
-  durable: string[];
-  adopts: { head: bigint; link: number } | undefined;
-}
+/** A refused receipt or Watch goes again after this at the least, milliseconds. */
+const SIGNAL_RETRY_MS = 1_000;
 
 export class Session {
   private effects: Effect[] = [];
@@ -73,45 +51,31 @@ export class Session {
   private retryAtMs: number | undefined;
   private url: string;
 
-  private lastLink = 0;
-  private link: Link | undefined;
-  /** The link that shall take over (Relocate): opened before the old one is closed. */
-  private nextLink: Link | undefined;
-  private relocate: { url: string; atMs: number } | undefined;
+  private readonly links = new Links();
+  private readonly token = new TokenHolder();
   private live = false;
   private stableAtMs: number | undefined;
-
-  private token: Token | undefined;
-  private fetchingToken = false;
-  private refreshAtMs: number | undefined;
-  private tokenRetryAtMs: number | undefined;
   private skewMs: number;
 
   private readonly inbox: Inbox;
   private readonly outbox: Outbox;
   private readonly receipts: Receipts;
   private readonly sync: ChatSync;
-  private resumeToken: Uint8Array;
-  private hasCursor: boolean;
-
-  private batch = emptyBatch();
-  private batchAdopts: { head: bigint; link: number } | undefined;
-  private savedNext: bigint | undefined;
-  private lastTicket = 0;
-  private readonly tickets = new Map<number, Ticket>();
+  private readonly disk: Disk;
+  /** Told once the messages before it are in a batch. */
+  private historyDone: Effect[] = [];
 
   private heartbeatMs = HEARTBEAT_MS_DEFAULT;
   private pingAtMs: number | undefined;
   private pongByMs: number | undefined;
-  private ackAtMs: number | undefined;
-  private ackedNext = 0n;
-  private unackedFrames = 0;
-  private unackedBytes = 0;
   private listRefreshAtMs: number | undefined;
+  private watchAtMs: number | undefined;
   private watch: { users: string[]; chats: string[] } = { users: [], chats: [] };
   private readonly typingAtMs = new Map<string, number>();
   private displacedAtMs: number | undefined;
   private lastProblem = "";
+  /** What the server asked to wait when it refused the session, milliseconds. */
+  private retryAfterMs = 0;
 
   constructor(
     private readonly config: Config,
@@ -121,10 +85,9 @@ export class Session {
     this.backoff = new Backoff(chance);
     this.url = config.url;
     this.skewMs = saved.skewMs;
-    this.hasCursor = saved.cursor !== undefined;
-    this.resumeToken = saved.cursor?.resumeToken ?? new Uint8Array();
     const line = new CursorLine(saved.cursor?.next ?? 0n);
     this.inbox = new Inbox(new Map(saved.tracks), line);
+    this.disk = new Disk(this.inbox, saved.cursor);
     this.outbox = new Outbox(saved.pending, chance);
     this.receipts = new Receipts(saved.unconfirmedReads);
     this.sync = new ChatSync(this.inbox);
@@ -144,8 +107,7 @@ export class Session {
   stop(now: Now): void {
     this.wanted = false;
     this.retryAtMs = undefined;
-    for (const link of [this.link, this.nextLink]) {
-      if (!link) continue;
+    for (const link of this.links.all()) {
       if (link.state === "welcomed") this.transmit({ type: "bye", body: { reason: "stop" } }, link);
       this.effects.push({ do: "close", link: link.id, code: 1000, reason: "bye" });
     }
@@ -159,7 +121,7 @@ export class Session {
     const id = uuidV7(now.wallMs + this.skewMs, this.chance.bytes(10));
     const send = { id, chat, messageType, body, sendTsMs: now.wallMs };
     this.outbox.add(send);
-    this.batch.pendingPut.push(send);
+    this.disk.batch.pendingPut.push(send);
     this.finish(now);
     return send;
   }
@@ -167,7 +129,7 @@ export class Session {
   /** Gives up a message that has failed or has never been answered. */
   discard(id: string, now: Now): void {
     this.outbox.discard(id);
-    this.batch.pendingDelete.push(id);
+    this.disk.batch.pendingDelete.push(id);
     this.finish(now);
   }
 
@@ -190,7 +152,7 @@ export class Session {
     const next = { users: users.slice(0, WATCH_USERS_MAX), chats: chats.slice(0, WATCH_CHATS_MAX) };
     if (JSON.stringify(next) === JSON.stringify(this.watch)) return;
     this.watch = next;
-    if (this.link?.state === "welcomed") this.transmit({ type: "watch", body: next });
+    if (this.links.welcomed) this.sendWatch();
     this.finish(now);
   }
 
@@ -212,7 +174,7 @@ export class Session {
     if (this.phase.kind === "waiting") {
       this.retryAtMs = undefined;
       this.connect(now);
-    } else if (this.link?.state === "welcomed" && this.pongByMs === undefined) {
+    } else if (this.links.welcomed && this.pongByMs === undefined) {
       this.ping(now, PROBE_MS);
     }
     this.finish(now);
@@ -221,33 +183,28 @@ export class Session {
   // ---- what the driver reports ----
 
   handleOpened(id: number, now: Now): void {
-    const link = this.linkOf(id);
-    if (!link || !this.token) return;
-    link.state = "hello";
-    link.deadlineMs = now.ms + WELCOME_MS;
-    this.token.hellos += 1;
+    const link = this.links.of(id);
+    const token = link && this.token.use();
+    if (!link || token === undefined) return;
+    this.links.opened(link, now.ms);
+    const { hasCursor, resumeToken } = this.disk;
     const next = this.inbox.line.persisted;
-    this.transmit(
-      {
-        type: "hello",
-        body: {
-          token: this.token.text,
-          device: this.config.device,
-          client: this.config.client,
-          ...(this.hasCursor ? { resumeToken: this.resumeToken } : {}),
-          ...(this.hasCursor && next > 0n ? { lastOffset: next - 1n } : {}),
-        },
-      },
-      link,
-    );
+    const body = {
+      token,
+      device: this.config.device,
+      client: this.config.client,
+      ...(hasCursor ? { resumeToken } : {}),
+      ...(hasCursor && next > 0n ? { lastOffset: next - 1n } : {}),
+    };
+    this.transmit({ type: "hello", body }, link);
     this.finish(now);
   }
 
   handleMessage(id: number, raw: Uint8Array, now: Now): void {
-    if (!this.linkOf(id)) return;
+    if (!this.links.of(id)) return;
     try {
       for (const frame of decodeServerFrames(raw)) {
-        const link = this.linkOf(id);
+        const link = this.links.of(id);
         if (link) this.handleFrame(link, frame, now);
       }
     } catch (error) {
@@ -259,11 +216,11 @@ export class Session {
   }
 
   handleClosed(id: number, code: number, reason: string, now: Now): void {
-    const link = this.linkOf(id);
+    const link = this.links.of(id);
     if (!link) return;
-    if (link === this.nextLink) {
-      this.nextLink = undefined;
-    } else if (this.nextLink) {
+    if (link === this.links.next) {
+      this.links.next = undefined;
+    } else if (this.links.next) {
       this.promote(now);
     } else {
       this.lost(code, reason, now);
@@ -272,14 +229,11 @@ export class Session {
   }
 
   handleToken(text: string, expiresAtMs: number, now: Now): void {
-    this.fetchingToken = false;
-    this.tokenRetryAtMs = undefined;
-    this.token = { text, expiresAtMs, hellos: 0 };
-    if (this.link?.state === "welcomed") {
-      this.token.hellos = 1;
-      this.transmit({ type: "refreshToken", body: { token: text } });
+    this.token.fetched(text, expiresAtMs);
+    if (this.links.welcomed) {
+      this.transmit({ type: "refreshToken", body: { token: this.token.use() ?? "" } });
       this.planRefresh(now);
-    } else if (this.wanted && !this.link && this.retryAtMs === undefined) {
+    } else if (this.wanted && !this.links.link && this.retryAtMs === undefined) {
       this.connect(now);
     }
     this.finish(now);
@@ -287,9 +241,9 @@ export class Session {
 
   /** No token could be had; `refused`: and none will be. */
   handleTokenFailed(refused: boolean, text: string, now: Now): void {
-    this.fetchingToken = false;
-    if (this.link?.state === "welcomed") {
-      this.tokenRetryAtMs = now.ms + this.backoff.next(1_000);
+    this.token.fetchFailed();
+    if (this.links.welcomed) {
+      this.token.retryAt(now.ms + this.backoff.next(1_000));
     } else if (refused) {
       this.refuse(CLOSE_BAD_TOKEN, text);
     } else if (this.wanted) {
@@ -300,12 +254,10 @@ export class Session {
 
   /** A batch is on the disk, with all before it. */
   handleStored(ticketId: number, now: Now): void {
-    const ticket = this.tickets.get(ticketId);
-    if (!ticket) return;
-    this.tickets.delete(ticketId);
-    for (const id of ticket.durable) this.outbox.durable(id);
-    if (ticket.adopts) this.adopted(ticket.adopts.head, ticket.adopts.link);
-    else if (ticket.cursorNext !== undefined) this.inbox.line.stored(ticket.cursorNext);
+    const stored = this.disk.stored(ticketId);
+    if (!stored) return;
+    for (const id of stored.durable) this.outbox.durable(id);
+    if (stored.adopts) this.adopted(stored.adopts.head, stored.adopts.link);
     this.planAck(now);
     this.finish(now);
   }
@@ -316,24 +268,18 @@ export class Session {
       this.retryAtMs = undefined;
       this.connect(now);
     }
-    for (const link of [this.link, this.nextLink]) {
-      if (link && link.state !== "welcomed" && due(link.deadlineMs)) {
-        this.abandon(link.id, now, "no answer");
-      }
-    }
-    if (due(this.pongByMs) && this.link) this.abandon(this.link.id, now, "no answer");
+    for (const link of this.links.overdue(now.ms)) this.abandon(link.id, now, "no answer");
+    if (due(this.pongByMs) && this.links.link) this.abandon(this.links.link.id, now, "no answer");
     if (due(this.pingAtMs)) this.ping(now, PONG_MS);
-    if (due(this.ackAtMs)) this.ack();
+    if (due(this.disk.ackAtMs)) this.ack();
+    if (due(this.watchAtMs)) this.sendWatch();
     if (due(this.stableAtMs)) {
       this.stableAtMs = undefined;
       this.backoff.reset();
     }
-    if (due(this.refreshAtMs) || due(this.tokenRetryAtMs)) {
-      this.refreshAtMs = undefined;
-      this.tokenRetryAtMs = undefined;
-      this.fetchToken();
-    }
-    if (due(this.relocate?.atMs)) this.openNext(now);
+    if (this.token.takeDue(now.ms)) this.fetchToken();
+    const relocate = this.links.takeRelocate(now.ms);
+    if (relocate !== undefined) this.openNext(relocate, now);
     this.finish(now);
   }
 
@@ -341,17 +287,15 @@ export class Session {
   nextTimeoutMs(): number | undefined {
     const times: (number | undefined)[] = [
       this.retryAtMs,
-      this.link?.state === "welcomed" ? undefined : this.link?.deadlineMs,
-      this.nextLink?.deadlineMs,
+      this.links.nextDueMs(),
+      this.token.nextDueMs(),
       this.pingAtMs,
       this.pongByMs,
-      this.ackAtMs,
+      this.disk.ackAtMs,
+      this.watchAtMs,
       this.stableAtMs,
-      this.refreshAtMs,
-      this.tokenRetryAtMs,
-      this.relocate?.atMs,
     ];
-    if (this.link?.state === "welcomed") {
+    if (this.links.welcomed) {
       times.push(this.listRefreshAtMs, this.sync.nextDueMs(), this.receipts.dueMs);
     }
     if (this.live) times.push(this.outbox.nextDueMs());
@@ -369,7 +313,7 @@ export class Session {
   // ---- frames ----
 
   private handleFrame(link: Link, frame: ServerFrame, now: Now): void {
-    if (link === this.link && link.state === "welcomed") this.pongByMs = undefined;
+    if (link === this.links.link && link.state === "welcomed") this.pongByMs = undefined;
     switch (frame.type) {
       case "welcome":
         return this.handleWelcome(link, frame.body, now);
@@ -378,7 +322,7 @@ export class Session {
       case "error":
         return this.handleError(frame.body, now);
       default:
-        if (link === this.link && link.state === "welcomed") this.handleSessionFrame(frame, now);
+        if (link === this.links.link && link.state === "welcomed") this.handleSessionFrame(frame, now);
     }
   }
 
@@ -406,13 +350,13 @@ export class Session {
       case "syncPage":
         return this.handleSyncPage(frame.body, now);
       case "relocate":
-        this.relocate = { url: frame.body.url, atMs: now.ms + frame.body.slotMs };
+        this.links.relocateAt(frame.body.url, now.ms + frame.body.slotMs);
         return;
       case "pong":
         if (frame.body.resumeToken.length > 0) this.saveToken(frame.body.resumeToken);
         return;
       case "tokenAccepted":
-        if (this.token) this.token.expiresAtMs = frame.body.expiresAtMs || this.token.expiresAtMs;
+        this.token.setExpiry(frame.body.expiresAtMs);
         return this.planRefresh(now);
       default:
     }
@@ -420,46 +364,40 @@ export class Session {
 
   private handleWelcome(link: Link, welcome: s.Welcome, now: Now): void {
     if (link.state !== "hello") return;
-    if (link === this.nextLink && this.link) {
+    const { link: old } = this.links;
+    if (link === this.links.next && old) {
       this.transmit({ type: "bye", body: { reason: "moved" } });
-      this.effects.push({ do: "close", link: this.link.id, code: 1000, reason: "moved" });
+      this.effects.push({ do: "close", link: old.id, code: 1000, reason: "moved" });
       this.promote(now);
     }
     link.state = "welcomed";
     this.skewMs = welcome.serverTimeMs - now.wallMs;
-    this.batch.skewMs = this.skewMs;
+    this.disk.batch.skewMs = this.skewMs;
     this.heartbeatMs = welcome.heartbeatMs || HEARTBEAT_MS_DEFAULT;
     this.pingAtMs = now.ms + Math.round(this.chance.unit() * this.heartbeatMs);
     this.outbox.inFlightMax = welcome.limits?.sendsInFlightMax || this.outbox.inFlightMax;
-    if (this.token && welcome.tokenExpiresAtMs > 0) {
-      this.token.expiresAtMs = welcome.tokenExpiresAtMs;
-    }
+    this.token.setExpiry(welcome.tokenExpiresAtMs);
     this.planRefresh(now);
     this.sync.disconnected();
     this.inbox.disconnected();
-    this.savedNext = this.inbox.line.reach;
-    this.ackedNext = this.inbox.line.persisted;
+    this.disk.connected();
     if (welcome.recovered) {
       this.saveToken(welcome.resumeToken);
       this.sync.resume();
       this.setPhase({ kind: "catching-up" });
     } else {
-      this.hasCursor = false;
-      this.batch.cursor = null;
-      this.resumeToken = welcome.resumeToken;
+      this.disk.forgetCursor(welcome.resumeToken);
       this.sync.begin(welcome.head);
       this.setPhase({ kind: "syncing" });
     }
-    if (this.watch.users.length + this.watch.chats.length > 0) {
-      this.transmit({ type: "watch", body: this.watch });
-    }
+    if (this.watch.users.length + this.watch.chats.length > 0) this.sendWatch();
   }
 
   private handleRedirect(link: Link, redirect: s.Redirect, now: Now): void {
     if (link.state !== "hello") return;
     this.effects.push({ do: "close", link: link.id, code: 1000, reason: "redirected" });
-    if (link === this.nextLink) {
-      this.nextLink = undefined;
+    if (link === this.links.next) {
+      this.links.next = undefined;
       return;
     }
     this.dropLinks();
@@ -474,28 +412,37 @@ export class Session {
       const { code, text, retryAfterMs } = error;
       return this.refused(hex(error.clientMsgId), code, text, retryAfterMs, now);
     }
+    const again = mayRetry(error.code);
     if (error.frameType === TYPE.sync) {
-      if (mayRetry(error.code)) return this.sync.busy(now.ms, error.retryAfterMs);
+      if (again) return this.sync.busy(now.ms, error.retryAfterMs);
       const page = this.sync.failOldest(error.code);
       if (page) this.handleSyncPage(page, now);
+    } else if (this.links.welcomed && again) {
+      return this.signalRefused(error.frameType, now.ms + Math.max(SIGNAL_RETRY_MS, error.retryAfterMs));
     }
+    this.retryAfterMs = error.retryAfterMs;
     this.effects.push({ do: "problem", code: error.code, text: errorText(error.code, error.text) });
   }
 
+  /** What is not answered was refused for now: receipts and Watch go again, typing is told again anyway. */
+  private signalRefused(frameType: number, atMs: number): void {
+    if (frameType === TYPE.receipt) this.receipts.refused(atMs);
+    else if (frameType === TYPE.watch) this.watchAtMs = atMs;
+  }
+
   private handleDeliver(offset: bigint, record: MessageRecord, size: number, now: Now): void {
-    this.unackedFrames += 1;
-    this.unackedBytes += size;
+    this.disk.count(size);
     this.addRecord(record, now);
     this.sync.gap(this.inbox.message(offset, record));
-    this.trackToBatch(record.chat);
+    this.disk.track(record.chat);
   }
 
   private addRecord(record: MessageRecord, now: Now): void {
-    this.batch.records.push(record);
+    this.disk.batch.records.push(record);
     const { chat, sender, messageType } = record;
     if (sender === this.config.user && record.senderDevice === this.config.device) {
       const id = hex(record.clientMsgId);
-      if (this.outbox.sent(id)) this.batch.pendingDelete.push(id);
+      if (this.outbox.sent(id)) this.disk.batch.pendingDelete.push(id);
     }
     const unknown = isGroup(chat) && !this.inbox.tracks.has(chat);
     if ((unknown || messageType === MESSAGE_MEMBERSHIP) && this.live) {
@@ -504,7 +451,7 @@ export class Session {
   }
 
   private handleSendResult(result: s.SendResult, now: Now): void {
-    this.unackedFrames += 1;
+    this.disk.count(0);
     const id = hex(result.clientMsgId);
     const offset = result.offset === 0n ? undefined : result.offset;
     if (result.error !== 0) {
@@ -514,12 +461,12 @@ export class Session {
     }
     const send = this.outbox.sent(id);
     if (send) {
-      this.batch.pendingDelete.push(id);
-      this.batch.records.push(this.ownRecord(send, result));
+      this.disk.batch.pendingDelete.push(id);
+      this.disk.batch.records.push(this.ownRecord(send, result));
     }
     const chat = send?.chat ?? result.chat;
     this.sync.gap(this.inbox.message(offset, { ...result, chat }, send !== undefined));
-    this.trackToBatch(chat);
+    this.disk.track(chat);
   }
 
   private ownRecord(send: PendingSend, result: s.SendResult): MessageRecord {
@@ -544,14 +491,14 @@ export class Session {
     const verdict = this.outbox.refused(id, code, text, retryAfterMs, now.ms);
     if (verdict === "unknown" || verdict === "retry") return;
     if (verdict === "renew") this.renew(id, now);
-    else this.batch.pendingPut.push(verdict);
+    else this.disk.batch.pendingPut.push(verdict);
   }
 
   private renew(id: string, now: Now): void {
     const renewed = this.outbox.renew(id, now.wallMs + this.skewMs);
     if (!renewed) return;
-    this.batch.pendingDelete.push(id);
-    this.batch.pendingPut.push(renewed);
+    this.disk.batch.pendingDelete.push(id);
+    this.disk.batch.pendingPut.push(renewed);
   }
 
   private handleCaughtUp(caughtUp: s.CaughtUp, now: Now): void {
@@ -567,152 +514,96 @@ export class Session {
   }
 
   private handleReceiptUpdate(update: s.ReceiptUpdate): void {
-    this.unackedFrames += 1;
+    this.disk.count(0);
     this.inbox.other(update.offset);
     const { chat, user, deliveredSeq, readSeq } = update;
-    this.batch.marks.push({ chat, user, deliveredSeq, readSeq });
-    if (user === this.config.user) this.receipts.confirmed(chat, readSeq);
+    this.disk.batch.marks.push({ chat, user, deliveredSeq, readSeq });
+    if (user === this.config.user) this.receipts.confirmed(chat, deliveredSeq, readSeq);
   }
 
   private handleSyncPage(page: s.SyncPage, now: Now): void {
     const outcome = this.sync.handlePage(page, now.ms);
     if (!outcome) return;
     for (const record of outcome.records) this.addRecord(record, now);
-    for (const mark of page.watermarks) this.batch.marks.push({ chat: page.chat, ...mark });
-    this.batch.chats.push(...page.chats);
-    if (outcome.listComplete) this.batch.chatListComplete = outcome.listComplete;
-    if (outcome.chat !== undefined) this.trackToBatch(outcome.chat);
+    for (const mark of page.watermarks) this.disk.batch.marks.push({ chat: page.chat, ...mark });
+    this.disk.batch.chats.push(...page.chats);
+    if (outcome.listComplete) this.disk.batch.chatListComplete = outcome.listComplete;
+    if (outcome.chat !== undefined) this.disk.track(outcome.chat);
     const newest = outcome.records.filter((r) => r.sender !== this.config.user).at(-1);
     if (outcome.receipt && newest) {
       this.receipts.note(newest.chat, { deliveredSeq: newest.seq, readSeq: 0n }, now.ms);
     }
     if (outcome.history) this.historyDone.push({ do: "history", ...outcome.history });
-    if (outcome.adopt !== undefined && this.link) {
-      this.batch.cursor = { next: outcome.adopt, resumeToken: this.resumeToken };
-      this.batchAdopts = { head: outcome.adopt, link: this.link.id };
-    }
+    if (outcome.adopt !== undefined && this.links.link) this.disk.adopt(outcome.adopt, this.links.link.id);
   }
-  private historyDone: Effect[] = [];
 
   // ---- disk and acks ----
 
-  private trackToBatch(chat: string): void {
-    const track = this.inbox.tracks.get(chat);
-    if (track) this.batch.tracks.set(chat, track);
-  }
-
   private saveToken(resumeToken: Uint8Array): void {
-    if (resumeToken.length === 0 || this.sync.adopting) return;
-    this.resumeToken = resumeToken;
-    this.hasCursor = true;
-    this.batch.cursor = { next: this.inbox.line.reach, resumeToken };
-  }
-
-  private flushBatch(): void {
-    const { reach } = this.inbox.line;
-    if (!this.sync.adopting && this.hasCursor && reach !== this.savedNext) {
-      this.batch.cursor = { next: reach, resumeToken: this.resumeToken };
-    }
-    if (!isEmptyBatch(this.batch)) {
-      const { cursor } = this.batch;
-      if (cursor) this.savedNext = cursor.next;
-      this.lastTicket += 1;
-      this.tickets.set(this.lastTicket, {
-        cursorNext: cursor?.next,
-        durable: this.batch.pendingPut.map((send) => hex(send.id)),
-        adopts: this.batchAdopts,
-      });
-      this.effects.push({ do: "store", ticket: this.lastTicket, batch: this.batch });
-      this.batch = emptyBatch();
-      this.batchAdopts = undefined;
-    }
-    this.effects.push(...this.historyDone);
-    this.historyDone = [];
+    if (resumeToken.length > 0 && !this.sync.adopting) this.disk.saveToken(resumeToken);
   }
 
   private adopted(head: bigint, link: number): void {
-    if (this.link?.id !== link || this.link.state !== "welcomed") return;
+    if (this.links.link?.id !== link || !this.links.welcomed) return;
     this.sync.adopted();
-    this.inbox.line.adopt(head);
-    this.inbox.line.persisted = head;
-    this.savedNext = head;
-    this.ackedNext = head;
-    this.hasCursor = true;
+    this.disk.adopted(head);
     this.transmit({ type: "ack", body: ACK_ADOPT });
     this.setPhase({ kind: "catching-up" });
   }
 
   private planAck(now: Now): void {
-    if (this.link?.state !== "welcomed" || this.sync.adopting) return;
-    if (this.inbox.line.persisted <= this.ackedNext) return;
-    const full = this.unackedFrames >= ACK_FRAMES || this.unackedBytes >= ACK_BYTES;
-    if (full) this.ack();
-    else this.ackAtMs ??= now.ms + ACK_DELAY_MS;
-  }
-
-  /** The offset that may be acknowledged now, once. */
-  private takeAck(): bigint | undefined {
-    this.ackAtMs = undefined;
-    const next = this.inbox.line.persisted;
-    if (this.sync.adopting || next <= this.ackedNext) return undefined;
-    this.ackedNext = next;
-    this.unackedFrames = 0;
-    this.unackedBytes = 0;
-    return next - 1n;
+    if (!this.links.welcomed || this.sync.adopting) return;
+    if (this.disk.ackDue(now.ms)) this.ack();
   }
 
   private ack(): void {
-    const offset = this.takeAck();
+    const offset = this.sync.adopting ? undefined : this.disk.takeAck();
     if (offset !== undefined) this.transmit({ type: "ack", body: offset });
   }
 
   private ping(now: Now, answerMs: number): void {
-    const offset = this.takeAck();
+    const offset = this.sync.adopting ? undefined : this.disk.takeAck();
     const clientTimeMs = now.wallMs;
     this.transmit({ type: "ping", body: offset === undefined ? { clientTimeMs } : { clientTimeMs, offset } });
     this.pongByMs = now.ms + answerMs;
     this.pingAtMs = now.ms + this.heartbeatMs;
   }
 
-  // ---- links ----
-
-  private linkOf(id: number): Link | undefined {
-    if (this.link?.id === id) return this.link;
-    return this.nextLink?.id === id ? this.nextLink : undefined;
+  private sendWatch(): void {
+    this.watchAtMs = undefined;
+    this.transmit({ type: "watch", body: this.watch });
   }
 
+  // ---- links ----
+
   private connect(now: Now): void {
-    if (!this.wanted || this.link) return;
+    if (!this.wanted || this.links.link) return;
     this.setPhase({ kind: "connecting" });
-    if (!this.token || this.token.expiresAtMs <= now.wallMs + this.skewMs) {
-      this.token = undefined;
+    if (!this.token.isGood(now.wallMs + this.skewMs)) {
+      this.token.forget();
       this.fetchToken();
       return;
     }
-    this.link = this.open(this.url, now);
+    this.open(this.links.open(now.ms));
   }
 
-  private open(url: string, now: Now): Link {
-    this.lastLink += 1;
-    this.effects.push({ do: "open", link: this.lastLink, url });
-    return { id: this.lastLink, url, state: "opening", deadlineMs: now.ms + OPEN_MS };
+  private open(link: Link): void {
+    this.effects.push({ do: "open", link: link.id, url: this.url });
   }
 
-  private openNext(now: Now): void {
-    const url = this.relocate?.url ?? "";
-    this.relocate = undefined;
-    if (this.nextLink || this.link?.state !== "welcomed") return;
+  private openNext(url: string, now: Now): void {
+    if (this.links.next || !this.links.welcomed) return;
     if (this.config.acceptsUrl(url)) this.url = url;
-    this.nextLink = this.open(this.url, now);
+    this.open(this.links.openNext(now.ms));
   }
 
   /** The next link takes over; the session goes on there. */
   private promote(now: Now): void {
-    const next = this.nextLink;
+    const { next } = this.links;
     this.dropLinks();
-    this.link = next;
+    this.links.next = next;
+    this.links.promote(now.ms);
     this.setPhase({ kind: "connecting" });
-    if (next?.state === "opening") next.deadlineMs = now.ms + OPEN_MS;
   }
 
   /** Closes a link that we no longer believe in, without waiting for the socket to agree. */
@@ -722,18 +613,14 @@ export class Session {
   }
 
   private dropLinks(): void {
-    this.link = undefined;
-    this.nextLink = undefined;
-    this.relocate = undefined;
+    this.links.drop();
+    this.token.disconnected();
+    this.disk.disconnected();
     this.live = false;
     this.pingAtMs = undefined;
     this.pongByMs = undefined;
-    this.ackAtMs = undefined;
+    this.watchAtMs = undefined;
     this.stableAtMs = undefined;
-    this.refreshAtMs = undefined;
-    this.tokenRetryAtMs = undefined;
-    this.unackedFrames = 0;
-    this.unackedBytes = 0;
     this.typingAtMs.clear();
     this.outbox.disconnected();
     this.sync.disconnected();
@@ -749,13 +636,15 @@ export class Session {
     const policy = policyOfClose(code);
     const text = reason !== "" ? reason : this.lastProblem;
     if (policy === "never") {
-      const stale = code === CLOSE_BAD_TOKEN && this.token !== undefined && this.token.hellos > 1;
-      this.token = undefined;
+      const stale = code === CLOSE_BAD_TOKEN && this.token.wasUsed;
+      this.token.forget();
       if (!stale) return this.refuse(code, text);
     }
-    if (policy === "new-token") this.token = undefined;
+    if (policy === "new-token") this.token.forget();
     const atOnce = policy === "at-once" || policy === "new-token";
-    this.waitThenConnect(atOnce ? this.backoff.nextAtOnce() : this.backoff.next(), now);
+    const retryAfterMs = this.retryAfterMs;
+    this.retryAfterMs = 0;
+    this.waitThenConnect(atOnce ? this.backoff.nextAtOnce() : this.backoff.next(retryAfterMs), now);
   }
 
   private displacedAgain(now: Now): boolean {
@@ -781,22 +670,17 @@ export class Session {
   // ---- token ----
 
   private fetchToken(): void {
-    if (this.fetchingToken) return;
-    this.fetchingToken = true;
-    this.effects.push({ do: "fetchToken" });
+    if (this.token.startFetch()) this.effects.push({ do: "fetchToken" });
   }
 
   private planRefresh(now: Now): void {
-    if (!this.token) return;
-    const left = this.token.expiresAtMs - (now.wallMs + this.skewMs);
-    const margin = Math.min(TOKEN_MARGIN_MS, left / 2);
-    this.refreshAtMs = now.ms + Math.max(1_000, left - margin);
+    this.token.planRefresh(now.ms, now.wallMs + this.skewMs);
   }
 
   // ---- end of every input ----
 
   private finish(now: Now): void {
-    if (this.link?.state === "welcomed") {
+    if (this.links.welcomed) {
       if (this.listRefreshAtMs !== undefined && now.ms >= this.listRefreshAtMs) {
         this.listRefreshAtMs = undefined;
         this.sync.refreshList();
@@ -807,10 +691,12 @@ export class Session {
     if (this.live) {
       for (const body of this.outbox.takeDue(now.ms)) this.transmit({ type: "send", body });
     }
-    this.flushBatch();
+    const written = this.disk.takeBatch(this.sync.adopting);
+    if (written) this.effects.push({ do: "store", ...written });
+    this.effects.push(...this.historyDone.splice(0));
   }
 
-  private transmit(frame: ClientFrame, link = this.link): void {
+  private transmit(frame: ClientFrame, link = this.links.link): void {
     if (link) this.effects.push({ do: "transmit", link: link.id, bytes: encodeFrame(frame) });
   }
 
