@@ -5,10 +5,13 @@ pub mod client;
 pub mod codes;
 pub mod frame;
 pub mod ids;
+pub mod json;
 pub mod limits;
 pub mod message;
 pub mod partition;
 pub mod record;
+pub mod resume;
+pub mod server;
 
 /// Control frames, generated from `proto/hawser.proto`.
 #[allow(missing_docs, clippy::all, unused_qualifications, unreachable_pub)]

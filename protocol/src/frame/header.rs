@@ -50,9 +50,9 @@ pub enum FrameError {
     #[error("the message ends within a frame")]
     Truncated,
     /// Header says more than a frame may have.
-    #[error("a frame of {len} bytes exceeds the limit of {FRAME_BYTES_MAX}")]
+    #[error("a frame of {len} bytes exceeds the limit")]
     TooLarge {
-        /// Header and body, bytes.
+        /// Header and body (in JSON: the message), bytes.
         len: usize,
     },
     /// The payload is too large.
@@ -73,6 +73,9 @@ pub enum FrameError {
     /// A user, device or chat id of no allowed form.
     #[error("bad id: {0}")]
     BadId(#[from] IdError),
+    /// A `client_msg_id` that is no UUID text (JSON only; in binary any 16 bytes can be read).
+    #[error("client_msg_id is no hyphenated UUID")]
+    BadClientMsgId,
     /// More elements than allowed.
     #[error("{what}: {found} exceeds the limit of {max}")]
     TooMany {
@@ -97,6 +100,7 @@ impl FrameError {
             Self::TooLarge { .. } => ErrorCode::FrameTooLarge,
             Self::BodyTooLarge { .. } => ErrorCode::BodyTooLarge,
             Self::BadId(_) => ErrorCode::BadId,
+            Self::BadClientMsgId => ErrorCode::BadClientMsgId,
             Self::TooMany { .. } => ErrorCode::TooMany,
             Self::Unexpected(_) => ErrorCode::UnexpectedFrame,
         }
