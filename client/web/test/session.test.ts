@@ -450,6 +450,33 @@ describe("reconnecting", () => {
     expect(alice.phase.kind).toBe("live");
   });
 
+  it("a receipt and a Watch that were refused for their rate go again after the time asked for", () => {
+    startBoth();
+    alice.say(CHAT, "1");
+    pass(clock, [alice, bob], 300);
+    const seq = [...bob.disk.messages.values()][0]?.seq as bigint;
+    bob.session.setWatch(["alice"], [], clock.now);
+    bob.settle();
+    bob.blackHole = true;
+    bob.session.read(CHAT, seq, clock.now);
+    pass(clock, [alice, bob], 500);
+    bob.blackHole = false;
+    const conn = [...world.conns].find((c) => c.user === "bob");
+    const watches = (): number => world.seen.filter((s) => s.user === "bob" && s.frame.type === "watch").length;
+    const before = watches();
+    for (const frameType of [4, 6]) {
+      const body = { code: 40, text: "", retryAfterMs: 2_000, clientMsgId: new Uint8Array(), frameType };
+      conn?.send(encodeFrame({ type: "error", body }));
+    }
+    pass(clock, [alice, bob], 1_500);
+    expect(alice.disk.marks.get(`${CHAT} bob`)?.read ?? 0n).toBe(0n);
+    expect(watches()).toBe(before);
+    pass(clock, [alice, bob], 1_500);
+    expect(alice.disk.marks.get(`${CHAT} bob`)?.read).toBe(seq);
+    expect(watches()).toBe(before + 1);
+    expect(bob.other.filter((e) => e.do === "problem")).toEqual([]);
+  });
+
   it("unconfirmed reads are sent again after a reconnect", () => {
     startBoth();
     alice.say(CHAT, "1");

@@ -4,14 +4,8 @@
 //! Way of a connection: open → Hello → Welcome → (replay | sync, then adopt the head) → CaughtUp →
 //! live. Nothing is acknowledged before the disk has it; no Send leaves before the disk has it.
 
-import {
-  CLOSE_BAD_TOKEN,
-  CLOSE_DISPLACED,
-  errorText,
-  mayRetry,
-  policyOfClose,
-} from "../protocol/codes";
-import { decodeServerFrames, encodeFrame, TYPE } from "../protocol/frames";
+import { errorText, mayRetry } from "../protocol/codes";
+import { decodeServerFrames, TYPE } from "../protocol/frames";
 import type { ClientFrame, ServerFrame } from "../protocol/frames";
 import { hex, isGroup, uuidV7 } from "../protocol/ids";
 import { MESSAGE_MEMBERSHIP } from "../protocol/layout";
@@ -19,43 +13,30 @@ import type { MessageRecord } from "../protocol/layout";
 import { ACK_ADOPT, HEARTBEAT_MS_DEFAULT, WATCH_CHATS_MAX, WATCH_USERS_MAX } from "../protocol/limits";
 import { WireError } from "../protocol/proto";
 import type * as s from "../protocol/schema";
-import { Backoff } from "./backoff";
+import { Connector } from "./connector";
 import { CursorLine } from "./cursor";
 import { Disk } from "./disk";
 import { Inbox } from "./inbox";
-import { Links } from "./links";
-import type { Link } from "./links";
+import type { Link, Links } from "./links";
+import { Out } from "./out";
 import { Outbox } from "./outbox";
 import { Receipts } from "./receipts";
 import { ChatSync } from "./sync";
-import { TokenHolder } from "./token";
-import type { Chance, Config, Effect, Now, PendingSend, Phase, Saved } from "./types";
+import type { Chance, Config, Effect, Now, PendingSend, Saved } from "./types";
 
 const PONG_MS = 10_000;
 /** After a change of network the peer must answer sooner. */
 const PROBE_MS = 4_000;
-/** A connection this long live forgets earlier failures. */
-const STABLE_MS = 10_000;
-/** Displaced twice within this: someone else keeps the device. */
-const DISPLACED_AGAIN_MS = 30_000;
 const TYPING_EVERY_MS = 3_000;
 const LIST_REFRESH_MS = 150;
 /** A refused receipt or Watch goes again after this at the least, milliseconds. */
 const SIGNAL_RETRY_MS = 1_000;
 
 export class Session {
-  private effects: Effect[] = [];
-  private phase: Phase = { kind: "stopped" };
-  private wanted = false;
-  private readonly backoff: Backoff;
-  private retryAtMs: number | undefined;
-  private url: string;
-
-  private readonly links = new Links();
-  private readonly token = new TokenHolder();
+  private readonly out = new Out();
+  private readonly connector: Connector;
+  private readonly links: Links;
   private live = false;
-  private stableAtMs: number | undefined;
-  private skewMs: number;
 
   private readonly inbox: Inbox;
   private readonly outbox: Outbox;
@@ -72,19 +53,14 @@ export class Session {
   private watchAtMs: number | undefined;
   private watch: { users: string[]; chats: string[] } = { users: [], chats: [] };
   private readonly typingAtMs = new Map<string, number>();
-  private displacedAtMs: number | undefined;
-  private lastProblem = "";
-  /** What the server asked to wait when it refused the session, milliseconds. */
-  private retryAfterMs = 0;
-
   constructor(
     private readonly config: Config,
     private readonly chance: Chance,
     saved: Saved,
   ) {
-    this.backoff = new Backoff(chance);
-    this.url = config.url;
-    this.skewMs = saved.skewMs;
+    this.connector = new Connector(config, chance, this.out, () => this.dropped());
+    this.connector.skewMs = saved.skewMs;
+    this.links = this.connector.links;
     const line = new CursorLine(saved.cursor?.next ?? 0n);
     this.inbox = new Inbox(new Map(saved.tracks), line);
     this.disk = new Disk(this.inbox, saved.cursor);
@@ -96,29 +72,18 @@ export class Session {
   // ---- what the application asks for ----
 
   start(now: Now): void {
-    if (this.wanted) return;
-    this.wanted = true;
-    this.displacedAtMs = undefined;
-    this.backoff.reset();
-    this.connect(now);
+    this.connector.start(now);
     this.finish(now);
   }
 
   stop(now: Now): void {
-    this.wanted = false;
-    this.retryAtMs = undefined;
-    for (const link of this.links.all()) {
-      if (link.state === "welcomed") this.transmit({ type: "bye", body: { reason: "stop" } }, link);
-      this.effects.push({ do: "close", link: link.id, code: 1000, reason: "bye" });
-    }
-    this.dropLinks();
-    this.setPhase({ kind: "stopped" });
+    this.connector.stop();
     this.finish(now);
   }
 
   /** Accepts a message; it leaves once it is on the disk and the session is live. */
   submit(chat: string, messageType: number, body: Uint8Array, now: Now): PendingSend {
-    const id = uuidV7(now.wallMs + this.skewMs, this.chance.bytes(10));
+    const id = uuidV7(now.wallMs + this.connector.skewMs, this.chance.bytes(10));
     const send = { id, chat, messageType, body, sendTsMs: now.wallMs };
     this.outbox.add(send);
     this.disk.batch.pendingPut.push(send);
@@ -170,13 +135,7 @@ export class Session {
 
   /** The machine says that the network is back, or the page is seen again: look at once. */
   nudge(now: Now): void {
-    if (!this.wanted) return;
-    if (this.phase.kind === "waiting") {
-      this.retryAtMs = undefined;
-      this.connect(now);
-    } else if (this.links.welcomed && this.pongByMs === undefined) {
-      this.ping(now, PROBE_MS);
-    }
+    if (!this.connector.hurry(now) && this.links.welcomed && this.pongByMs === undefined) this.ping(now, PROBE_MS);
     this.finish(now);
   }
 
@@ -184,7 +143,7 @@ export class Session {
 
   handleOpened(id: number, now: Now): void {
     const link = this.links.of(id);
-    const token = link && this.token.use();
+    const token = link && this.connector.token.use();
     if (!link || token === undefined) return;
     this.links.opened(link, now.ms);
     const { hasCursor, resumeToken } = this.disk;
@@ -209,46 +168,25 @@ export class Session {
       }
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
-      this.effects.push({ do: "problem", code: 1, text: error.message });
-      this.abandon(id, now, "unreadable frame");
+      this.out.push({ do: "problem", code: 1, text: error.message });
+      this.connector.abandon(id, now, "unreadable frame");
     }
     this.finish(now);
   }
 
   handleClosed(id: number, code: number, reason: string, now: Now): void {
-    const link = this.links.of(id);
-    if (!link) return;
-    if (link === this.links.next) {
-      this.links.next = undefined;
-    } else if (this.links.next) {
-      this.promote(now);
-    } else {
-      this.lost(code, reason, now);
-    }
+    this.connector.closed(id, code, reason, now);
     this.finish(now);
   }
 
   handleToken(text: string, expiresAtMs: number, now: Now): void {
-    this.token.fetched(text, expiresAtMs);
-    if (this.links.welcomed) {
-      this.transmit({ type: "refreshToken", body: { token: this.token.use() ?? "" } });
-      this.planRefresh(now);
-    } else if (this.wanted && !this.links.link && this.retryAtMs === undefined) {
-      this.connect(now);
-    }
+    this.connector.gotToken(text, expiresAtMs, now);
     this.finish(now);
   }
 
   /** No token could be had; `refused`: and none will be. */
   handleTokenFailed(refused: boolean, text: string, now: Now): void {
-    this.token.fetchFailed();
-    if (this.links.welcomed) {
-      this.token.retryAt(now.ms + this.backoff.next(1_000));
-    } else if (refused) {
-      this.refuse(CLOSE_BAD_TOKEN, text);
-    } else if (this.wanted) {
-      this.waitThenConnect(this.backoff.next(), now);
-    }
+    this.connector.tokenFailed(refused, text, now);
     this.finish(now);
   }
 
@@ -264,36 +202,22 @@ export class Session {
 
   handleTimeout(now: Now): void {
     const due = (at: number | undefined): boolean => at !== undefined && now.ms >= at;
-    if (due(this.retryAtMs)) {
-      this.retryAtMs = undefined;
-      this.connect(now);
-    }
-    for (const link of this.links.overdue(now.ms)) this.abandon(link.id, now, "no answer");
-    if (due(this.pongByMs) && this.links.link) this.abandon(this.links.link.id, now, "no answer");
+    this.connector.handleTimeout(now);
+    if (due(this.pongByMs) && this.links.link) this.connector.abandon(this.links.link.id, now, "no answer");
     if (due(this.pingAtMs)) this.ping(now, PONG_MS);
     if (due(this.disk.ackAtMs)) this.ack();
     if (due(this.watchAtMs)) this.sendWatch();
-    if (due(this.stableAtMs)) {
-      this.stableAtMs = undefined;
-      this.backoff.reset();
-    }
-    if (this.token.takeDue(now.ms)) this.fetchToken();
-    const relocate = this.links.takeRelocate(now.ms);
-    if (relocate !== undefined) this.openNext(relocate, now);
     this.finish(now);
   }
 
   /** When handleTimeout wants to be called; undefined: not before the next input. */
   nextTimeoutMs(): number | undefined {
     const times: (number | undefined)[] = [
-      this.retryAtMs,
-      this.links.nextDueMs(),
-      this.token.nextDueMs(),
+      ...this.connector.dueTimesMs(),
       this.pingAtMs,
       this.pongByMs,
       this.disk.ackAtMs,
       this.watchAtMs,
-      this.stableAtMs,
     ];
     if (this.links.welcomed) {
       times.push(this.listRefreshAtMs, this.sync.nextDueMs(), this.receipts.dueMs);
@@ -305,9 +229,7 @@ export class Session {
 
   /** What the driver shall do now, in order. */
   takeEffects(): Effect[] {
-    const taken = this.effects;
-    this.effects = [];
-    return taken;
+    return this.out.take();
   }
 
   // ---- frames ----
@@ -318,7 +240,7 @@ export class Session {
       case "welcome":
         return this.handleWelcome(link, frame.body, now);
       case "redirect":
-        return this.handleRedirect(link, frame.body, now);
+        return this.connector.redirect(link, frame.body, now);
       case "error":
         return this.handleError(frame.body, now);
       default:
@@ -332,7 +254,7 @@ export class Session {
         return this.handleDeliver(frame.body.offset, frame.body.record, frame.bytes, now);
       case "queued":
         if (this.outbox.queued(hex(frame.body.clientMsgId), now.ms)) {
-          this.effects.push({ do: "queued", id: hex(frame.body.clientMsgId) });
+          this.out.push({ do: "queued", id: hex(frame.body.clientMsgId) });
         }
         return;
       case "sendResult":
@@ -342,10 +264,10 @@ export class Session {
       case "receiptUpdate":
         return this.handleReceiptUpdate(frame.body);
       case "typingUpdate":
-        this.effects.push({ do: "typing", update: frame.body });
+        this.out.push({ do: "typing", update: frame.body });
         return;
       case "presenceUpdate":
-        this.effects.push({ do: "presence", update: frame.body });
+        this.out.push({ do: "presence", update: frame.body });
         return;
       case "syncPage":
         return this.handleSyncPage(frame.body, now);
@@ -356,58 +278,37 @@ export class Session {
         if (frame.body.resumeToken.length > 0) this.saveToken(frame.body.resumeToken);
         return;
       case "tokenAccepted":
-        this.token.setExpiry(frame.body.expiresAtMs);
-        return this.planRefresh(now);
+        return this.connector.tokenExpires(frame.body.expiresAtMs, now);
       default:
     }
   }
 
   private handleWelcome(link: Link, welcome: s.Welcome, now: Now): void {
     if (link.state !== "hello") return;
-    const { link: old } = this.links;
-    if (link === this.links.next && old) {
-      this.transmit({ type: "bye", body: { reason: "moved" } });
-      this.effects.push({ do: "close", link: old.id, code: 1000, reason: "moved" });
-      this.promote(now);
-    }
-    link.state = "welcomed";
-    this.skewMs = welcome.serverTimeMs - now.wallMs;
-    this.disk.batch.skewMs = this.skewMs;
+    const skewMs = welcome.serverTimeMs - now.wallMs;
+    this.connector.skewMs = skewMs;
+    this.connector.welcomed(link, welcome.tokenExpiresAtMs, now);
+    this.disk.batch.skewMs = skewMs;
     this.heartbeatMs = welcome.heartbeatMs || HEARTBEAT_MS_DEFAULT;
     this.pingAtMs = now.ms + Math.round(this.chance.unit() * this.heartbeatMs);
     this.outbox.inFlightMax = welcome.limits?.sendsInFlightMax || this.outbox.inFlightMax;
-    this.token.setExpiry(welcome.tokenExpiresAtMs);
-    this.planRefresh(now);
     this.sync.disconnected();
     this.inbox.disconnected();
     this.disk.connected();
     if (welcome.recovered) {
       this.saveToken(welcome.resumeToken);
       this.sync.resume();
-      this.setPhase({ kind: "catching-up" });
+      this.out.setPhase({ kind: "catching-up" });
     } else {
       this.disk.forgetCursor(welcome.resumeToken);
       this.sync.begin(welcome.head);
-      this.setPhase({ kind: "syncing" });
+      this.out.setPhase({ kind: "syncing" });
     }
     if (this.watch.users.length + this.watch.chats.length > 0) this.sendWatch();
   }
 
-  private handleRedirect(link: Link, redirect: s.Redirect, now: Now): void {
-    if (link.state !== "hello") return;
-    this.effects.push({ do: "close", link: link.id, code: 1000, reason: "redirected" });
-    if (link === this.links.next) {
-      this.links.next = undefined;
-      return;
-    }
-    this.dropLinks();
-    if (this.config.acceptsUrl(redirect.url)) this.url = redirect.url;
-    const jitter = Math.round(this.chance.unit() * redirect.jitterMs);
-    this.waitThenConnect(jitter + this.backoff.nextAtOnce(), now);
-  }
-
   private handleError(error: s.ErrorFrame, now: Now): void {
-    this.lastProblem = error.text;
+    this.connector.lastProblem = error.text;
     if (error.clientMsgId.length > 0) {
       const { code, text, retryAfterMs } = error;
       return this.refused(hex(error.clientMsgId), code, text, retryAfterMs, now);
@@ -420,8 +321,8 @@ export class Session {
     } else if (this.links.welcomed && again) {
       return this.signalRefused(error.frameType, now.ms + Math.max(SIGNAL_RETRY_MS, error.retryAfterMs));
     }
-    this.retryAfterMs = error.retryAfterMs;
-    this.effects.push({ do: "problem", code: error.code, text: errorText(error.code, error.text) });
+    if (!this.links.welcomed) this.connector.retryAfterMs = error.retryAfterMs;
+    this.out.push({ do: "problem", code: error.code, text: errorText(error.code, error.text) });
   }
 
   /** What is not answered was refused for now: receipts and Watch go again, typing is told again anyway. */
@@ -495,7 +396,7 @@ export class Session {
   }
 
   private renew(id: string, now: Now): void {
-    const renewed = this.outbox.renew(id, now.wallMs + this.skewMs);
+    const renewed = this.outbox.renew(id, now.wallMs + this.connector.skewMs);
     if (!renewed) return;
     this.disk.batch.pendingDelete.push(id);
     this.disk.batch.pendingPut.push(renewed);
@@ -505,12 +406,12 @@ export class Session {
     this.saveToken(caughtUp.resumeToken);
     if (this.live) return;
     this.live = true;
-    this.stableAtMs = now.ms + STABLE_MS;
-    this.setPhase({ kind: "live" });
+    this.connector.live(now);
+    this.out.setPhase({ kind: "live" });
     this.receipts.again(now.ms);
     // All that the server answered has been seen: what is still pending was not accepted, or is
     // recognised by its id. One too old to be recognised gets a new one.
-    for (const id of this.outbox.stale(now.wallMs + this.skewMs)) this.renew(id, now);
+    for (const id of this.outbox.stale(now.wallMs + this.connector.skewMs)) this.renew(id, now);
   }
 
   private handleReceiptUpdate(update: s.ReceiptUpdate): void {
@@ -548,7 +449,7 @@ export class Session {
     this.sync.adopted();
     this.disk.adopted(head);
     this.transmit({ type: "ack", body: ACK_ADOPT });
-    this.setPhase({ kind: "catching-up" });
+    this.out.setPhase({ kind: "catching-up" });
   }
 
   private planAck(now: Now): void {
@@ -574,107 +475,18 @@ export class Session {
     this.transmit({ type: "watch", body: this.watch });
   }
 
-  // ---- links ----
-
-  private connect(now: Now): void {
-    if (!this.wanted || this.links.link) return;
-    this.setPhase({ kind: "connecting" });
-    if (!this.token.isGood(now.wallMs + this.skewMs)) {
-      this.token.forget();
-      this.fetchToken();
-      return;
-    }
-    this.open(this.links.open(now.ms));
-  }
-
-  private open(link: Link): void {
-    this.effects.push({ do: "open", link: link.id, url: this.url });
-  }
-
-  private openNext(url: string, now: Now): void {
-    if (this.links.next || !this.links.welcomed) return;
-    if (this.config.acceptsUrl(url)) this.url = url;
-    this.open(this.links.openNext(now.ms));
-  }
-
-  /** The next link takes over; the session goes on there. */
-  private promote(now: Now): void {
-    const { next } = this.links;
-    this.dropLinks();
-    this.links.next = next;
-    this.links.promote(now.ms);
-    this.setPhase({ kind: "connecting" });
-  }
-
-  /** Closes a link that we no longer believe in, without waiting for the socket to agree. */
-  private abandon(id: number, now: Now, reason: string): void {
-    this.effects.push({ do: "close", link: id, code: 4000, reason });
-    this.handleClosed(id, 1006, reason, now);
-  }
-
-  private dropLinks(): void {
-    this.links.drop();
-    this.token.disconnected();
-    this.disk.disconnected();
+  /** The connection is gone: what was true of it no longer is. */
+  private dropped(): void {
     this.live = false;
     this.pingAtMs = undefined;
     this.pongByMs = undefined;
     this.watchAtMs = undefined;
-    this.stableAtMs = undefined;
     this.typingAtMs.clear();
+    this.disk.disconnected();
     this.outbox.disconnected();
     this.sync.disconnected();
     this.inbox.disconnected();
     this.receipts.disconnected();
-  }
-
-  private lost(code: number, reason: string, now: Now): void {
-    this.dropLinks();
-    this.url = this.config.url;
-    if (!this.wanted) return;
-    if (code === CLOSE_DISPLACED && this.displacedAgain(now)) return;
-    const policy = policyOfClose(code);
-    const text = reason !== "" ? reason : this.lastProblem;
-    if (policy === "never") {
-      const stale = code === CLOSE_BAD_TOKEN && this.token.wasUsed;
-      this.token.forget();
-      if (!stale) return this.refuse(code, text);
-    }
-    if (policy === "new-token") this.token.forget();
-    const atOnce = policy === "at-once" || policy === "new-token";
-    const retryAfterMs = this.retryAfterMs;
-    this.retryAfterMs = 0;
-    this.waitThenConnect(atOnce ? this.backoff.nextAtOnce() : this.backoff.next(retryAfterMs), now);
-  }
-
-  private displacedAgain(now: Now): boolean {
-    const last = this.displacedAtMs;
-    this.displacedAtMs = now.ms;
-    if (last === undefined || now.ms - last > DISPLACED_AGAIN_MS) return false;
-    this.wanted = false;
-    this.setPhase({ kind: "displaced" });
-    return true;
-  }
-
-  private refuse(code: number, text: string): void {
-    this.wanted = false;
-    this.setPhase({ kind: "refused", code, text });
-  }
-
-  private waitThenConnect(delayMs: number, now: Now): void {
-    if (delayMs <= 0) return this.connect(now);
-    this.retryAtMs = now.ms + delayMs;
-    this.setPhase({ kind: "waiting", retryAtMs: this.retryAtMs });
-  }
-
-  // ---- token ----
-
-  private fetchToken(): void {
-    if (this.token.startFetch()) this.effects.push({ do: "fetchToken" });
-  }
-
-  private planRefresh(now: Now): void {
-    this.token.planRefresh(now.ms, now.wallMs + this.skewMs);
   }
 
   // ---- end of every input ----
@@ -692,17 +504,11 @@ export class Session {
       for (const body of this.outbox.takeDue(now.ms)) this.transmit({ type: "send", body });
     }
     const written = this.disk.takeBatch(this.sync.adopting);
-    if (written) this.effects.push({ do: "store", ...written });
-    this.effects.push(...this.historyDone.splice(0));
+    if (written) this.out.push({ do: "store", ...written });
+    this.out.push(...this.historyDone.splice(0));
   }
 
   private transmit(frame: ClientFrame, link = this.links.link): void {
-    if (link) this.effects.push({ do: "transmit", link: link.id, bytes: encodeFrame(frame) });
-  }
-
-  private setPhase(phase: Phase): void {
-    if (JSON.stringify(phase) === JSON.stringify(this.phase)) return;
-    this.phase = phase;
-    this.effects.push({ do: "phase", phase });
+    this.out.transmit(frame, link);
   }
 }
