@@ -6,3 +6,6 @@ pub mod history;
 pub mod ingest;
 pub mod settings;
 pub mod signals;
+
+#[cfg(test)]
+mod rig;
