@@ -1,4 +1,15 @@
-//! Hawser's client library and terminal client: resume, offline queue, local store.
+//! Hawser's client library: a device that connects by itself, resumes exactly where its disk stands,
+//! keeps what it received and what it has not sent yet, and tells the application what changed.
+//!
+//! What decides is `hawser_protocol::client`; here is what moves bytes: [`transport`] (TCP, TLS,
+//! WebSocket, HTTP), [`store`] (the disk), and the task behind [`Client`]. The terminal client
+//! `hawser` is a program on it.
 
+pub mod api;
+mod client;
+mod disk;
+mod link;
 pub mod store;
 pub mod transport;
+
+pub use client::{Client, Event, OpenError, SendError, Settings, Stopped, Tokens, token};

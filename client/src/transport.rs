@@ -124,7 +124,7 @@ impl Target {
                 None => (authority, default),
             },
         };
-        if host.is_empty() {
+        if host.is_empty() || host.contains(['[', ']']) {
             return Err(wrong());
         }
         let path = if path.is_empty() { "/" } else { path };
@@ -136,7 +136,7 @@ impl Target {
         })
     }
 
-    fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),
             false => format!("{}:{}", self.host, self.port),

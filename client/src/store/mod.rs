@@ -1,74 +1,31 @@
 //! The client's local store: messages per chat, position in the delivery log, unsent queue, watermarks.
 //!
-//! What one server frame changes is written in one atomic batch, so a kill leaves either all of it
-//! or none, and an ack never runs ahead of what is kept.
+//! What one step of the session changes is written in one atomic batch, so a kill leaves either all
+//! of it or none, and an ack never runs ahead of what is kept.
 
-use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use hawser_protocol::ids::{ChatId, ClientMsgId, Seq, UserId};
-use serde::{Deserialize, Serialize};
-use std::path::Path;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use rows::{Change, Chat, Mark, Member};
+pub use write::Written;
+
+use self::rows::{PositionRow, UnsentRow};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use hawser_protocol::client::{PendingSend, Position, Saved, Track};
+use hawser_protocol::frame::FrameError;
+use hawser_protocol::ids::{ChatId, Seq, UserId};
+use hawser_protocol::message::{MessageRecord, MessageType};
+use serde::Deserialize;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Format of the directory; another one is refused.
 const FORMAT: &str = "hawser-client 1";
-
-/// Where this device stands in its delivery log.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// Sealed by the server; sent back in Hello.
-    pub resume_token: Vec<u8>,
-    /// Last offset that is wholly kept here.
-    pub offset: Option<u64>,
-    /// Set while a sync is under way: the head to adopt when every chat is synced.
-    pub syncing_from: Option<u64>,
-}
-
-/// A conversation as this device knows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chat {
-    /// Display name (groups; empty for 1:1).
-    pub name: String,
-    /// Members as last told, at most 64.
-    pub members: Vec<String>,
-    /// Everything up to this ordinal is kept (or was never visible).
-    pub synced_ordinal: u64,
-    /// Largest ordinal known.
-    pub last_ordinal: u64,
-    /// Largest seq known.
-    pub last_seq: u64,
-    /// Read here up to this seq.
-    pub read_seq: u64,
-    /// Stored time of the newest message, milliseconds.
-    pub last_ts_ms: u64,
-}
-
-/// What others have received and read of a chat.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// Delivered up to.
-    pub delivered: u64,
-    /// Read up to.
-    pub read: u64,
-}
-
-/// A message that the server has not answered for good.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unsent {
-    /// Order of writing.
-    pub number: u64,
-    /// The dedup key of every retry.
-    pub client_msg_id: [u8; 16],
-    /// Where to.
-    pub chat: String,
-    /// Kind of payload.
-    pub message_type: u8,
-    /// Payload.
-    pub body: Vec<u8>,
-    /// When it was written, the client's clock, milliseconds.
-    pub send_ts_ms: u64,
-    /// Error code of a refusal for good (shown to the user, not retried); 0 while waiting.
-    pub refused: u16,
-}
+/// Unread messages are counted up to this.
+pub const UNREAD_COUNT_MAX: usize = 100;
 
 /// Why the local store cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +33,28 @@ pub enum StoreError {
     /// The database's words.
     #[error("the local store failed: {0}")]
     Database(#[from] fjall::Error),
+    /// The directory cannot be made or locked.
+    #[error("the directory {path} of the local store cannot be used: {source}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Another program has it open.
+    #[error(
+        "{0} is in use by another hawser: one device is one program (choose another with --device)"
+    )]
+    InUse(PathBuf),
     /// A row that cannot be read.
     #[error("the local store holds an unreadable row: {0}")]
     Row(#[from] serde_json::Error),
+    /// A message that cannot be read.
+    #[error("the local store holds an unreadable message: {0}")]
+    Message(#[from] FrameError),
+    /// An id that is none.
+    #[error("the local store holds a bad id: {0}")]
+    Id(String),
     /// Written by another version.
     #[error(
         "the local store was written as `{found}`, this version reads `{FORMAT}`; move the directory away to start afresh, history is fetched again"
@@ -89,7 +65,7 @@ pub enum StoreError {
     },
 }
 
-/// The local store of one (user, device).
+/// The local store of one (user, device). Reading and writing may happen on different threads.
 pub struct Store {
     db: Database,
     meta: Keyspace,
@@ -97,6 +73,8 @@ pub struct Store {
     messages: Keyspace,
     unsent: Keyspace,
     marks: Keyspace,
+    /// Held while the store is open.
+    _lock: File,
 }
 
 impl std::fmt::Debug for Store {
@@ -106,12 +84,20 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens or creates the store in a directory of its own.
+    /// Opens or creates the store in a directory of its own. Memory: some 16 MiB at most.
     ///
     /// # Errors
-    /// The disk's, or a directory of another version.
+    /// The disk's, another program that has it open, or a directory of another version.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let db = Database::builder(dir)
+        let path = || dir.to_owned();
+        let directory = |source| StoreError::Directory {
+            path: path(),
+            source,
+        };
+        std::fs::create_dir_all(dir).map_err(directory)?;
+        let lock = File::create(dir.join("in-use")).map_err(directory)?;
+        lock.try_lock().map_err(|_| StoreError::InUse(path()))?;
+        let db = Database::builder(dir.join("rows"))
             .cache_size(4 << 20)
             .worker_threads(1)
             .open()?;
@@ -134,24 +120,43 @@ impl Store {
             messages,
             unsent,
             marks,
+            _lock: lock,
         })
     }
 
-    /// Starts an atomic change.
-    #[must_use]
-    pub fn change(&self) -> Change<'_> {
-        Change {
-            store: self,
-            batch: self.db.batch(),
-        }
-    }
-
-    /// Where this device stands.
+    /// What the session of `me` starts with.
     ///
     /// # Errors
     /// The disk's.
-    pub fn position(&self) -> Result<Position, StoreError> {
-        Ok(read(self.meta.get("position")?)?.unwrap_or_default())
+    pub fn load(&self, me: &UserId) -> Result<Saved, StoreError> {
+        let mut saved = Saved {
+            position: self.position()?,
+            pending: self.unsent()?,
+            ..Saved::default()
+        };
+        if let Some(skew) = self.meta.get("skew_ms")? {
+            saved.skew_ms = String::from_utf8_lossy(&skew).parse().unwrap_or(0);
+        }
+        for (chat, row) in self.chats()? {
+            let (seq, ordinal) = (Seq(row.track.0), row.track.1);
+            if seq > Seq::NONE {
+                saved.tracks.insert(chat.clone(), Track { seq, ordinal });
+            }
+            let confirmed = self.mark(&chat, me)?.read;
+            if row.read_seq > confirmed {
+                saved.unconfirmed_reads.insert(chat, Seq(row.read_seq));
+            }
+        }
+        Ok(saved)
+    }
+
+    /// Where this device stands; `None` when it is fresh.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn position(&self) -> Result<Option<Position>, StoreError> {
+        let row: Option<PositionRow> = read(self.meta.get("position")?)?;
+        Ok(row.map(PositionRow::into_position))
     }
 
     /// Every chat, by id.
@@ -162,12 +167,9 @@ impl Store {
         let mut out = Vec::new();
         for row in self.chats.iter() {
             let (key, value) = row.into_inner()?;
-            if let Some(id) = std::str::from_utf8(&key)
-                .ok()
-                .and_then(|t| ChatId::new(t).ok())
-            {
-                out.push((id, serde_json::from_slice(&value)?));
-            }
+            let text = String::from_utf8_lossy(&key);
+            let id = ChatId::new(&text).map_err(|_| StoreError::Id(text.into_owned()))?;
+            out.push((id, serde_json::from_slice(&value)?));
         }
         Ok(out)
     }
@@ -180,7 +182,7 @@ impl Store {
         Ok(read(self.chats.get(chat.as_str())?)?.unwrap_or_default())
     }
 
-    /// Encoded message records of a chat with ordinal below `before`, the newest `limit`, oldest first.
+    /// Messages of a chat with an ordinal below `before`, the newest `limit`, oldest first.
     ///
     /// # Errors
     /// The disk's.
@@ -189,11 +191,11 @@ impl Store {
         chat: &ChatId,
         before: u64,
         limit: usize,
-    ) -> Result<Vec<Bytes>, StoreError> {
+    ) -> Result<Vec<MessageRecord>, StoreError> {
         let range = message_key(chat, 0)..message_key(chat, before);
         let mut out = Vec::new();
         for row in self.messages.range(range).rev().take(limit) {
-            out.push(Bytes::copy_from_slice(&row.into_inner()?.1));
+            out.push(MessageRecord::decode(&row.into_inner()?.1.to_vec().into())?);
         }
         out.reverse();
         Ok(out)
@@ -207,20 +209,40 @@ impl Store {
         Ok(self.messages.contains_key(message_key(chat, ordinal))?)
     }
 
-    /// The unsent queue, oldest first.
+    /// Messages of others that `me` has not read, counted up to [`UNREAD_COUNT_MAX`].
     ///
     /// # Errors
     /// The disk's.
-    pub fn unsent(&self) -> Result<Vec<Unsent>, StoreError> {
-        let mut out: Vec<Unsent> = Vec::new();
-        for row in self.unsent.iter() {
-            out.push(serde_json::from_slice(&row.into_inner()?.1)?);
+    pub fn unread(&self, chat: &ChatId, me: &UserId) -> Result<usize, StoreError> {
+        let read_seq = self.chat(chat)?.read_seq;
+        let range = message_key(chat, 0)..=message_key(chat, u64::MAX);
+        let mut count = 0;
+        for row in self.messages.range(range).rev().take(4 * UNREAD_COUNT_MAX) {
+            let record = MessageRecord::decode(&row.into_inner()?.1.to_vec().into())?;
+            if record.seq.0 <= read_seq || count >= UNREAD_COUNT_MAX {
+                break;
+            }
+            let told = record.message_type != MessageType::MEMBERSHIP;
+            count += usize::from(told && record.sender != *me);
         }
-        out.sort_by_key(|u| u.number);
+        Ok(count)
+    }
+
+    /// The unsent queue, oldest first; those that were refused for good are among it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn unsent(&self) -> Result<Vec<PendingSend>, StoreError> {
+        let mut out = Vec::new();
+        for row in self.unsent.iter() {
+            let row: UnsentRow = serde_json::from_slice(&row.into_inner()?.1)?;
+            out.push(row.into_send()?);
+        }
+        out.sort_by_key(|send| send.number);
         Ok(out)
     }
 
-    /// Watermarks of a chat.
+    /// Everyone's watermarks in a chat.
     ///
     /// # Errors
     /// The disk's.
@@ -229,102 +251,19 @@ impl Store {
         let mut out = Vec::new();
         for row in self.marks.prefix(&prefix) {
             let (key, value) = row.into_inner()?;
-            let user =
-                String::from_utf8_lossy(key.get(prefix.len()..).unwrap_or_default()).into_owned();
+            let user = key.get(prefix.len()..).unwrap_or_default();
+            let user = String::from_utf8_lossy(user).into_owned();
             out.push((user, serde_json::from_slice(&value)?));
         }
         Ok(out)
     }
-}
 
-/// One atomic change of the local store.
-pub struct Change<'a> {
-    store: &'a Store,
-    batch: fjall::OwnedWriteBatch,
-}
-
-impl std::fmt::Debug for Change<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Change").finish_non_exhaustive()
-    }
-}
-
-impl Change<'_> {
-    /// Replaces the position.
-    ///
-    /// # Errors
-    /// Never in practice; the encoder's.
-    pub fn position(&mut self, position: &Position) -> Result<&mut Self, StoreError> {
-        self.batch
-            .insert(&self.store.meta, "position", serde_json::to_vec(position)?);
-        Ok(self)
-    }
-
-    /// Keeps a message (the same ordinal again replaces the same row).
-    pub fn message(&mut self, chat: &ChatId, ordinal: u64, record: &[u8]) -> &mut Self {
-        self.batch
-            .insert(&self.store.messages, message_key(chat, ordinal), record);
-        self
-    }
-
-    /// Replaces a chat's row.
-    ///
-    /// # Errors
-    /// Never in practice; the encoder's.
-    pub fn chat(&mut self, chat: &ChatId, row: &Chat) -> Result<&mut Self, StoreError> {
-        self.batch
-            .insert(&self.store.chats, chat.as_str(), serde_json::to_vec(row)?);
-        Ok(self)
-    }
-
-    /// Raises watermarks (merges by maximum).
+    /// A user's watermarks in a chat; 0 where nothing is known.
     ///
     /// # Errors
     /// The disk's.
-    pub fn mark(
-        &mut self,
-        chat: &ChatId,
-        user: &UserId,
-        delivered: Seq,
-        read_up_to: Seq,
-    ) -> Result<&mut Self, StoreError> {
-        let key = format!("{chat}\0{user}");
-        let old: Mark = read(self.store.marks.get(&key)?)?.unwrap_or_default();
-        let new = Mark {
-            delivered: old.delivered.max(delivered.0).max(read_up_to.0),
-            read: old.read.max(read_up_to.0),
-        };
-        self.batch
-            .insert(&self.store.marks, key, serde_json::to_vec(&new)?);
-        Ok(self)
-    }
-
-    /// Puts (or replaces) an unsent message.
-    ///
-    /// # Errors
-    /// Never in practice; the encoder's.
-    pub fn put_unsent(&mut self, unsent: &Unsent) -> Result<&mut Self, StoreError> {
-        self.batch.insert(
-            &self.store.unsent,
-            &unsent.client_msg_id[..],
-            serde_json::to_vec(unsent)?,
-        );
-        Ok(self)
-    }
-
-    /// Removes an unsent message: it was answered.
-    pub fn remove_unsent(&mut self, id: &ClientMsgId) -> &mut Self {
-        self.batch.remove(&self.store.unsent, &id.0[..]);
-        self
-    }
-
-    /// Writes the change and makes it durable: kill -9 cannot take it back.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn commit(self) -> Result<(), StoreError> {
-        self.batch.durability(Some(PersistMode::Buffer)).commit()?;
-        Ok(())
+    pub fn mark(&self, chat: &ChatId, user: &UserId) -> Result<Mark, StoreError> {
+        Ok(read(self.marks.get(mark_key(chat, user))?)?.unwrap_or_default())
     }
 }
 
@@ -336,121 +275,12 @@ fn message_key(chat: &ChatId, ordinal: u64) -> Vec<u8> {
     key
 }
 
+fn mark_key(chat: &ChatId, user: &UserId) -> String {
+    format!("{chat}\0{user}")
+}
+
 fn read<T: for<'a> Deserialize<'a>>(row: Option<fjall::Slice>) -> Result<Option<T>, StoreError> {
     row.map(|bytes| serde_json::from_slice(&bytes))
         .transpose()
         .map_err(StoreError::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chat() -> ChatId {
-        ChatId::new("dm:alice:bob").expect("id")
-    }
-
-    #[test]
-    fn a_change_is_kept_whole_and_messages_page_backwards() {
-        let dir = tempfile::tempdir().expect("dir");
-        {
-            let store = Store::open(dir.path()).expect("open");
-            let mut change = store.change();
-            for ordinal in 1..=300_u64 {
-                change.message(&chat(), ordinal, &ordinal.to_le_bytes());
-            }
-            change
-                .position(&Position {
-                    offset: Some(9),
-                    ..Position::default()
-                })
-                .expect("put");
-            change.commit().expect("commit");
-        }
-        let store = Store::open(dir.path()).expect("reopen");
-        assert_eq!(store.position().expect("read").offset, Some(9));
-        let page = store.messages(&chat(), u64::MAX, 2).expect("read");
-        assert_eq!(
-            page,
-            [
-                Bytes::copy_from_slice(&299_u64.to_le_bytes()),
-                Bytes::copy_from_slice(&300_u64.to_le_bytes())
-            ]
-        );
-        let page = store.messages(&chat(), 299, 1).expect("read");
-        assert_eq!(page, [Bytes::copy_from_slice(&298_u64.to_le_bytes())]);
-        assert!(
-            store.has_message(&chat(), 1).expect("read")
-                && !store.has_message(&chat(), 301).expect("read")
-        );
-    }
-
-    #[test]
-    fn watermarks_only_rise_and_read_implies_delivered() {
-        let dir = tempfile::tempdir().expect("dir");
-        let store = Store::open(dir.path()).expect("open");
-        let bob = UserId::new("bob").expect("id");
-        for (delivered, read_up_to) in [(5, 0), (3, 4), (0, 9), (1, 1)] {
-            let mut change = store.change();
-            change
-                .mark(&chat(), &bob, Seq(delivered), Seq(read_up_to))
-                .expect("mark");
-            change.commit().expect("commit");
-        }
-        assert_eq!(
-            store.marks(&chat()).expect("read"),
-            [(
-                "bob".to_owned(),
-                Mark {
-                    delivered: 9,
-                    read: 9
-                }
-            )]
-        );
-    }
-
-    #[test]
-    fn the_unsent_queue_keeps_its_order_across_restarts() {
-        let dir = tempfile::tempdir().expect("dir");
-        let unsent = |number: u64, id: u8| Unsent {
-            number,
-            client_msg_id: [id; 16],
-            chat: chat().to_string(),
-            message_type: 1,
-            body: vec![id],
-            send_ts_ms: 0,
-            refused: 0,
-        };
-        {
-            let store = Store::open(dir.path()).expect("open");
-            for (number, id) in [(1, 9), (2, 1), (3, 5)] {
-                let mut change = store.change();
-                change.put_unsent(&unsent(number, id)).expect("put");
-                change.commit().expect("commit");
-            }
-            let mut change = store.change();
-            change.remove_unsent(&ClientMsgId([1; 16]));
-            change.commit().expect("commit");
-        }
-        let left = Store::open(dir.path())
-            .expect("reopen")
-            .unsent()
-            .expect("read");
-        assert_eq!(left, [unsent(1, 9), unsent(3, 5)]);
-    }
-
-    #[test]
-    fn a_store_of_another_version_is_refused() {
-        let dir = tempfile::tempdir().expect("dir");
-        drop(Store::open(dir.path()).expect("open"));
-        {
-            let db = Database::builder(dir.path()).open().expect("raw");
-            let meta = db
-                .keyspace("meta", KeyspaceCreateOptions::default)
-                .expect("meta");
-            meta.insert("format", "hawser-client 99").expect("write");
-        }
-        let err = Store::open(dir.path()).expect_err("newer");
-        assert!(err.to_string().contains("hawser-client 99"), "{err}");
-    }
 }
