@@ -130,9 +130,9 @@ describe("people in browsers", { timeout: 300_000 }, () => {
     await node.up();
     await alice.load();
     await alice.live();
+    await bob.live();
     await alice.openChat("Bob");
     await alice.status("unsent two", "delivered");
-    await bob.live();
     await bob.sees("unsent two");
     const texts = await bob.texts();
     assert.deepEqual(texts.filter((t) => t.startsWith("unsent")), ["unsent one", "unsent two"]);
@@ -169,6 +169,9 @@ describe("people in browsers", { timeout: 300_000 }, () => {
     await page.locator('dialog [data-user="dave"]').click();
     await page.getByRole("button", { name: "Add 1" }).click();
     await page.locator('[data-member="dave"]').waitFor();
+    await page.getByRole("button", { name: "Leave group" }).click();
+    await page.getByText("make somebody else admin first").waitFor();
+    await alice.shot("group-notice");
     await page.getByRole("button", { name: "Close" }).click();
 
     await bob.page.getByRole("button", { name: "Group settings" }).click();

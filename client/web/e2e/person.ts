@@ -17,7 +17,7 @@ const ARGUMENTS = [
   "--disable-component-update",
   "--disable-sync",
 ];
-const WAIT_MS = 20_000;
+const WAIT_MS = 30_000;
 const STATUSES = ["waiting", "accepted", "sent", "delivered", "read"] as const;
 export const SHOTS = process.env["HAWSER_SHOTS"];
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { others, statusByRecipient, statusOf } from "../src/app/status";
+import { others, othersAt, statusByRecipient, statusOf } from "../src/app/status";
 import { chatTitle, dayText, list, membershipText, presenceText, previewText, typingText } from "../src/app/words";
 import { encodeText } from "../src/protocol/proto";
 import { newChatRow } from "../src/store/rows";
@@ -55,6 +55,14 @@ describe("ticks", () => {
     expect(others(newChatRow("dm:alice:alice"), "alice")).toEqual([]);
     expect(statusOf({ seq: 5n }, [], marks())).toBe("sent");
     expect(others(newChatRow("dm:alice:bob"), "alice")).toEqual(["bob"]);
+  });
+});
+
+describe("recipients", () => {
+  it("somebody who was added later is not waited for", () => {
+    const add = { sender: "alice", messageType: 3, body: encodeText('{"op":"add","users":["dave"]}') };
+    const rows = [row({ sender: "alice" }), row(add), row({ sender: "alice" })];
+    expect(othersAt(rows, ["bob", "dave"])).toEqual([["bob"], ["bob", "dave"], ["bob", "dave"]]);
   });
 });
 

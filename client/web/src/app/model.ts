@@ -59,6 +59,8 @@ export class Model {
   phase: Phase = { kind: "stopped" };
   readonly chats = new Map<string, ChatEntry>();
   readonly names = new Map<string, string>();
+  /** What people say of themselves. */
+  readonly sayings = new Map<string, string>();
   readonly presence = new Map<string, Presence>();
   readonly outgoing = new Map<string, Outgoing[]>();
   timeline: Timeline | undefined;
@@ -279,7 +281,10 @@ export class Model {
     if (now - this.peopleAtMs < PEOPLE_EVERY_MS) return;
     this.peopleAtMs = now;
     try {
-      for (const { user, name } of await demoUsers()) this.names.set(user, name);
+      for (const { user, name, status } of await demoUsers()) {
+        this.names.set(user, name);
+        this.sayings.set(user, status);
+      }
       this.watch();
       this.changed();
     } catch {

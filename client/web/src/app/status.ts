@@ -1,6 +1,7 @@
 //! How far a message of ours has come, from the watermarks of the others in its chat.
 
 import { dmPeer } from "../protocol/ids";
+import { membershipChange } from "../store/rows";
 import type { ChatRow, MarkRow, MessageRow } from "../store/rows";
 
 /** waiting: only here. accepted: on the server's log, not yet stored. failed: refused for good. */
@@ -20,6 +21,21 @@ export function others(chat: ChatRow, me: string): string[] {
   const peer = dmPeer(chat.chat, me);
   if (peer !== undefined) return peer === me ? [] : [peer];
   return chat.members.map((m) => m.user).filter((user) => user !== me);
+}
+
+/**
+ * Who should have got each of these messages of a group: those who were added after one are not waited for. One list
+ * per message, in the same order.
+ */
+export function othersAt(rows: readonly MessageRow[], now: string[]): string[][] {
+  let then = now;
+  const lists: string[][] = [];
+  for (const row of rows.toReversed()) {
+    lists.push(then);
+    const change = membershipChange(row);
+    if (change?.op === "add") then = then.filter((user) => !change.users.includes(user));
+  }
+  return lists.reverse();
 }
 
 /** Of a stored message of ours: "read" when all others have read it, "delivered" when all have it. */

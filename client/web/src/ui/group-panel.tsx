@@ -40,6 +40,11 @@ export function GroupPanel({ model, chat, onClose }: Props): JSX.Element {
     setAdding(false);
   };
   const leave = async (): Promise<void> => {
+    const admins = row.members.filter((m) => m.admin);
+    if (row.memberCount > 1 && admins.every((m) => m.user === model.me)) {
+      model.notice("You are the only admin: make somebody else admin first.");
+      return;
+    }
     await change((groups) => groups.leave(chat));
     onClose();
   };

@@ -56,11 +56,14 @@ export function Login({ problem, onUser }: { problem: string; onUser: (user: str
         {problem !== "" && <p class="trouble" role="alert">{problem}</p>}
         {trouble !== "" && <p class="trouble" role="status">{trouble}</p>}
         <ul class="people" aria-label="Demo users" aria-busy={people === undefined}>
-          {(people ?? []).slice(0, 8).map(({ user, name: shown }) => (
+          {(people ?? []).slice(0, 8).map(({ user, name: shown, status }) => (
             <li key={user}>
               <button type="button" onClick={() => onUser(user)} data-user={user}>
                 <Avatar id={user} name={shown || user} />
-                <span>{shown || user}</span>
+                <span>
+                  {shown || user}
+                  <span class="quiet">{status}</span>
+                </span>
               </button>
             </li>
           ))}

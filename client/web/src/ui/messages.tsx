@@ -3,7 +3,7 @@
 import type { JSX, RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Model } from "../app/model";
-import { others } from "../app/status";
+import { others, othersAt } from "../app/status";
 import type { Timeline } from "../app/timeline";
 import { dayText, membershipText, nameOf, sameDay } from "../app/words";
 import { isGroup } from "../protocol/ids";
@@ -102,13 +102,13 @@ export function Messages({ model, timeline }: { model: Model; timeline: Timeline
   }, [lastOut]);
 
   const chatRow = model.chatRow(chat);
-  const recipients = others(chatRow, me);
+  const recipients = othersAt(rows, others(chatRow, me));
   const marks = model.marksOf(chat);
   const group = isGroup(chat);
   const firstUnread = model.unreadAfter === undefined ? undefined : rows.find((r) => r.seq > (model.unreadAfter ?? 0n) && r.sender !== me)?.key;
   const items: JSX.Element[] = [];
   let before: MessageRow | undefined;
-  for (const row of rows) {
+  for (const [at, row] of rows.entries()) {
     if (!before || !sameDay(before.storedTsMs, row.storedTsMs)) {
       items.push(
         <li key={`day ${row.key}`} class="day">
@@ -135,7 +135,7 @@ export function Messages({ model, timeline }: { model: Model; timeline: Timeline
       const shared = { row, author, starts: startsBlock(row, before), names };
       items.push(
         own ? (
-          <Bubble key={`${row.sender} ${row.clientMsgId}`} {...shared} own recipients={recipients} marks={marks} group={group} />
+          <Bubble key={`${row.sender} ${row.clientMsgId}`} {...shared} own recipients={recipients[at] ?? NOBODY} marks={marks} group={group} />
         ) : (
           <Bubble key={`${row.sender} ${row.clientMsgId}`} {...shared} own={false} recipients={NOBODY} marks={NO_MARKS} group={group} />
         ),

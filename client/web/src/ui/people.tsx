@@ -48,7 +48,7 @@ export function People({ model, without, chosen, onChoose }: Props): JSX.Element
               <Avatar id={user} name={nameOf(user, model.names)} online={model.presence.get(user)?.online === true} small />
               <span>
                 {user === model.me ? "Notes to myself" : nameOf(user, model.names)}
-                <span class="quiet">{user === model.me ? "" : presenceText(model.presence.get(user), Date.now())}</span>
+                <span class="quiet">{user === model.me ? "" : model.sayings.get(user) || presenceText(model.presence.get(user), Date.now())}</span>
               </span>
               {chosen && <span class="tick" aria-hidden="true">{chosen.includes(user) ? "✓" : ""}</span>}
             </button>

@@ -8,6 +8,7 @@ import { Connection, Halted } from "./connection";
 import { Conversation } from "./conversation";
 import { Mark } from "./mark";
 import { NewChat } from "./new-chat";
+import { Notices } from "./notices";
 import { Sidebar } from "./sidebar";
 import { useModel } from "./use-model";
 
@@ -61,13 +62,7 @@ export function Shell({ model }: { model: Model }): JSX.Element {
       </main>
       {asking && <NewChat model={model} kind={asking} onClose={close} />}
       <Halted model={model} />
-      <div class="notices" role="status" aria-live="polite">
-        {model.notices.map(({ no, text }) => (
-          <button key={no} type="button" class="notice" onClick={() => model.dismiss(no)} title="Dismiss">
-            {text}
-          </button>
-        ))}
-      </div>
+      <Notices model={model} />
     </div>
   );
 }

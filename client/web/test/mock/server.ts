@@ -52,7 +52,7 @@ export async function startMock(options: MockOptions): Promise<{ server: Server;
   const server = createServer((request, response) => {
     void answer(world, options.dist, request, response).catch((error: unknown) => {
       const refusal = error instanceof Refusal ? error : new Refusal(500, "internal", String(error));
-      send(response, refusal.status, { error: { code: refusal.code, text: refusal.message } });
+      send(response, refusal.status, { error: { code: 0, name: refusal.code, message: refusal.message, retry_after_ms: 0 } });
     });
   });
   const sockets = new WebSocketServer({ server, path: "/v1/ws", handleProtocols: (offered) => (offered.has("hawser.v1") ? "hawser.v1" : false) });
@@ -98,13 +98,13 @@ async function answer(world: World, dist: string, request: IncomingMessage, resp
   if (parts[0] !== "v1") return page(dist, pathname, response);
   const body = await readJson(request);
   if (pathname === "/v1/demo/users") {
-    return send(response, 200, { users: [...world.users].map(([user, name]) => ({ user, name })) });
+    return send(response, 200, { users: [...world.users].map(([user, name]) => ({ user, name, status: "", profile_pic: "" })) });
   }
   if (pathname === "/v1/demo/login") {
     const user = String(body["user"]);
     const device = String(body["device"]);
     if (!world.users.has(user)) world.commit({ op: "user", user, name: user });
-    return send(response, 200, { token: `${user}/${device}` });
+    return send(response, 200, { token: `${user}/${device}`, expires_at_ms: Date.now() + 86_400_000, user, device });
   }
   if (parts[1] !== "groups") throw new Refusal(404, "not_found", "There is no such thing.");
   const user = (request.headers.authorization ?? "").replace("Bearer ", "").split("/")[0] ?? "";
