@@ -3,10 +3,12 @@
 
 use super::config::MESSAGE_BYTES_MAX;
 
-/// A topic as the brokers describe it.
+/// A topic as the brokers describe it, or as it is about to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Described {
     pub(super) name: String,
+    /// Not made yet: then the way out is in our own settings.
+    pub(super) planned: bool,
     pub(super) ephemeral: bool,
     /// Copies of the partition that has the fewest.
     pub(super) replicas: usize,
@@ -41,7 +43,7 @@ pub(super) fn judge(topic: &Described) -> Vec<Unsafe> {
             setting,
             found: value.to_owned(),
             why,
-            fix: fix.text(&topic.name, setting),
+            fix: fix.text(topic, setting),
         });
     };
     let value = |name: &str| {
@@ -122,15 +124,18 @@ enum Fix {
 }
 
 impl Fix {
-    fn text(&self, topic: &str, setting: &str) -> String {
-        match self {
-            Self::Set(value) => format!(
-                "Set it: kafka-configs.sh --bootstrap-server HOST:PORT --alter --entity-type topics \
-                 --entity-name {topic} --add-config {setting}={value}"
-            ),
-            Self::Copies => {
+    fn text(&self, topic: &Described, setting: &str) -> String {
+        let name = &topic.name;
+        match (self, topic.planned) {
+            (Self::Copies, true) => "Set replication = 3".to_owned(),
+            (Self::Copies, false) => {
                 "Raise it to 3 with kafka-reassign-partitions.sh, or make the topic anew".to_owned()
             }
+            (Self::Set(value), true) => format!("Set min_insync = {value}"),
+            (Self::Set(value), false) => format!(
+                "Set it: kafka-configs.sh --bootstrap-server HOST:PORT --alter --entity-type topics \
+                 --entity-name {name} --add-config {setting}={value}"
+            ),
         }
     }
 }
@@ -161,6 +166,7 @@ mod tests {
         }
         Described {
             name: "delivery".into(),
+            planned: false,
             ephemeral: false,
             replicas,
             settings,
@@ -190,6 +196,16 @@ mod tests {
         }
         let said = judge(&topic(1, None))[0].to_string();
         assert!(said.contains("replication factor = 1"), "{said}");
+    }
+
+    #[test]
+    fn before_a_topic_is_made_the_way_out_is_in_our_own_settings() {
+        let mut planned = topic(1, Some(("min.insync.replicas", "1")));
+        planned.planned = true;
+        let said: Vec<String> = judge(&planned).iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].contains("Set replication = 3"), "{said:?}");
+        assert!(said[1].contains("Set min_insync = 2"), "{said:?}");
     }
 
     #[test]

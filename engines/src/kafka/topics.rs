@@ -68,6 +68,9 @@ fn newest<'a>(
         .max()
 }
 
+/// Bound of one question to a broker that may be the wrong one.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
 /// The client for metadata, watermarks and administration.
 pub(super) struct Admin {
     client: AdminClient<Context>,
@@ -89,17 +92,24 @@ impl Admin {
         metadata.is_ok_and(|m| !m.brokers().is_empty())
     }
 
-    /// (low, high) of a partition.
+    /// (low, high) of a partition. Where its leader has changed, the new one is asked.
     pub(super) fn watermarks(&self, topic: &str, partition: i32) -> Result<(u64, u64), String> {
-        let marks = self
-            .client
-            .inner()
-            .fetch_watermarks(topic, partition, self.timeout);
-        let (low, high) = marks.map_err(|error| error.to_string())?;
-        Ok((
-            u64::try_from(low).unwrap_or(0),
-            u64::try_from(high).unwrap_or(0),
-        ))
+        let until = Instant::now() + self.timeout;
+        let client = self.client.inner();
+        loop {
+            match client.fetch_watermarks(topic, partition, ATTEMPT) {
+                Ok((low, high)) => {
+                    let offset = |at: i64| u64::try_from(at).unwrap_or(0);
+                    return Ok((offset(low), offset(high)));
+                }
+                Err(error) if Instant::now() >= until => return Err(error.to_string()),
+                Err(_) => {
+                    // librdkafka does not look for a new leader by itself here.
+                    let _ = client.fetch_metadata(Some(topic), ATTEMPT);
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
     }
 
     fn options(&self) -> AdminOptions {
@@ -126,6 +136,9 @@ impl Admin {
                 let name = name(&config.prefix, missing[0], 1);
                 return Err(KafkaError::NoTopic { name });
             }
+            // Before they are made, and whatever a broker that is late says of them afterwards.
+            let planned: Vec<Described> = missing.iter().map(|t| plan(config, *t)).collect();
+            check_safety(config, &planned)?;
             self.create(config, &missing)?;
         }
         // A new topic takes a moment to be known by every broker and to have its leaders.
@@ -133,7 +146,12 @@ impl Admin {
             match topics(config, &metadata) {
                 Some(topics) => {
                     check_shape(&topics)?;
-                    self.check_safety(config, &topics, &metadata)?;
+                    let found = self.describe(&topics, &metadata);
+                    let found = found.map_err(|reason| KafkaError::Unreachable {
+                        brokers: config.brokers.clone(),
+                        reason,
+                    })?;
+                    check_safety(config, &found)?;
                     return Ok(topics);
                 }
                 None if Instant::now() < until => std::thread::sleep(Duration::from_millis(50)),
@@ -190,38 +208,6 @@ impl Admin {
         Ok(())
     }
 
-    fn check_safety(
-        &self,
-        config: &KafkaConfig,
-        topics: &Topics,
-        metadata: &Metadata,
-    ) -> Result<(), KafkaError> {
-        let found = self
-            .describe(topics, metadata)
-            .map_err(|reason| KafkaError::Unreachable {
-                brokers: config.brokers.clone(),
-                reason,
-            })?;
-        let faults: Vec<Unsafe> = found.iter().flat_map(judge).collect();
-        if faults.is_empty() {
-            return Ok(());
-        }
-        if !config.allow_unsafe {
-            return Err(KafkaError::Unsafe(faults));
-        }
-        for fault in faults {
-            let (topic, setting, found) = (&fault.topic, fault.setting, &fault.found);
-            tracing::warn!(
-                topic,
-                setting,
-                found,
-                why = fault.why,
-                "unsafe, and allowed"
-            );
-        }
-        Ok(())
-    }
-
     fn describe(&self, topics: &Topics, metadata: &Metadata) -> Result<Vec<Described>, String> {
         let wanted: Vec<ResourceSpecifier<'_>> = topics
             .0
@@ -236,6 +222,7 @@ impl Admin {
             let settings = answer.entries.into_iter();
             described.push(Described {
                 name: state.name.clone(),
+                planned: false,
                 ephemeral: topic.ephemeral(),
                 replicas: replicas(metadata, &state.name),
                 settings: settings
@@ -245,6 +232,43 @@ impl Admin {
         }
         Ok(described)
     }
+}
+
+/// A topic as [`Admin::create`] makes it.
+fn plan(config: &KafkaConfig, topic: Topic) -> Described {
+    let settings = settings(config, topic).into_iter();
+    Described {
+        name: name(&config.prefix, topic, 1),
+        planned: true,
+        ephemeral: topic.ephemeral(),
+        replicas: usize::from(config.replication),
+        settings: settings
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+    }
+}
+
+/// Refuses what is unsafe, or says it where it is allowed.
+fn check_safety(config: &KafkaConfig, topics: &[Described]) -> Result<(), KafkaError> {
+    let faults: Vec<Unsafe> = topics.iter().flat_map(judge).collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    if !config.allow_unsafe {
+        return Err(KafkaError::Unsafe(faults));
+    }
+    // What is about to be made is described once more when it is there.
+    for fault in faults.iter().filter(|_| topics.iter().all(|t| !t.planned)) {
+        let (topic, setting, found) = (&fault.topic, fault.setting, &fault.found);
+        tracing::warn!(
+            topic,
+            setting,
+            found,
+            why = fault.why,
+            "unsafe, and allowed"
+        );
+    }
+    Ok(())
 }
 
 fn replicas(metadata: &Metadata, name: &str) -> usize {
