@@ -24,7 +24,7 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// Goes before every topic's and group's name. Default none.
     pub prefix: String,
-    /// Partitions of topics that are made here, a power of two from 1 to 4,096; existing topics keep
+    /// Partitions of topics that are made here, a power of two from 1 to 65,536; existing topics keep
     /// what they have. Default 16.
     pub partitions: u32,
     /// Copies of topics that are made here. Default 3.
@@ -142,8 +142,8 @@ impl KafkaConfig {
         if self.brokers.trim().is_empty() {
             return fail("brokers", "host:port of at least one broker");
         }
-        if !self.partitions.is_power_of_two() || self.partitions > 4_096 {
-            return fail("partitions", "a power of two from 1 to 4,096");
+        if !self.partitions.is_power_of_two() || self.partitions > 65_536 {
+            return fail("partitions", "a power of two from 1 to 65,536");
         }
         if self.replication == 0 {
             return fail("replication", "at least 1");
