@@ -216,7 +216,17 @@ describe("people in browsers", { timeout: 300_000 }, () => {
     await bob.sees("from the second tab");
     assert.notEqual(await second.page.locator(".shell").getAttribute("data-device"), await alice.page.locator(".shell").getAttribute("data-device"));
     assert.equal(await alice.phase(), "live");
+
+    await node.kill();
+    await second.say("left unsent by a closed tab");
+    await second.bubble("left unsent by a closed tab").locator('.ticks[data-status="waiting"]').waitFor();
     await second.page.close();
+    await node.up();
+    await alice.page.reload();
+    await alice.live();
+    await alice.sees("left unsent by a closed tab");
+    await bob.live();
+    await bob.sees("left unsent by a closed tab");
   });
 
   test("no page had an error of its own", () => {

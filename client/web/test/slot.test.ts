@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { claimDevice, devicesOf } from "../src/device/slot";
-import type { Browser } from "../src/device/slot";
+import { claimDevice, devicesOf, withFreeDevices } from "../src/device/slot";
+import type { Browser, LetGo } from "../src/device/slot";
 
 /** A browser profile whose tabs share what lasts, and the locks. */
 class Profile {
@@ -16,9 +16,12 @@ class Profile {
     return { getItem: (k) => lasting.get(k) ?? null, setItem: (k, v) => void lasting.set(k, v) };
   }
   hold(name: string, tab: Tab): boolean {
-    const holder = this.holders.get(name) ?? tab;
-    this.holders.set(name, holder);
-    return holder === tab;
+    if (this.holders.has(name)) return false;
+    this.holders.set(name, tab);
+    return true;
+  }
+  letGo(name: string): void {
+    this.holders.delete(name);
   }
   close(tab: Tab): void {
     for (const [name, holder] of this.holders) if (holder === tab) this.holders.delete(name);
@@ -45,8 +48,8 @@ class Tab implements Browser {
       removeItem: (k) => void session.delete(k),
     };
   }
-  async hold(name: string): Promise<boolean> {
-    return this.profile.hold(name, this);
+  async hold(name: string): Promise<LetGo | undefined> {
+    return this.profile.hold(name, this) ? () => this.profile.letGo(name) : undefined;
   }
   random(): string {
     return this.profile.next();
@@ -85,6 +88,21 @@ describe("the device of a tab", () => {
     expect(await claimDevice(reloaded, "alice")).toBe(b);
     const duplicate = profile.tab(new Map(second.session));
     expect(await claimDevice(duplicate, "alice")).not.toBe(b);
+  });
+
+  it("devices that no tab is are visited, and let go again", async () => {
+    const profile = new Profile();
+    const [first, second, third] = [profile.tab(), profile.tab(), profile.tab()];
+    await claimDevice(first, "alice");
+    const b = await claimDevice(second, "alice");
+    const c = await claimDevice(third, "alice");
+    profile.close(second);
+    profile.close(third);
+    const visited: string[] = [];
+    const visit = async (device: string): Promise<void> => void visited.push(device);
+    await withFreeDevices(first, "alice", visit);
+    expect(visited).toEqual([b, c]);
+    expect(await claimDevice(profile.tab(), "alice")).toBe(b);
   });
 
   it("users do not share devices, and nonsense in the storage is not believed", async () => {

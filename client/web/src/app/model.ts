@@ -27,6 +27,8 @@ export interface ChatEntry {
 export interface Outgoing {
   id: string;
   send: PendingSend;
+  /** This device's disk has it: it will be sent, whatever happens to the page. */
+  kept: boolean;
   /** The server's log has it. */
   accepted: boolean;
 }
@@ -91,7 +93,7 @@ export class Model {
       this.chats.set(row.chat, { row, newest: loaded.newest.get(row.chat), unread });
     }
     for (const mark of loaded.marks) this.putMark(mark);
-    for (const send of loaded.saved.pending) this.putOutgoing(send);
+    for (const send of loaded.saved.pending) this.putOutgoing(send, true);
     this.changed();
   }
 
@@ -200,7 +202,7 @@ export class Model {
     if (!this.chats.has(chat)) this.chats.set(chat, { row: newChatRow(chat), newest: undefined, unread: 0 });
     this.typing(chat, false);
     const send = this.on.input((s, now) => s.submit(chat, MESSAGE_TEXT, body, now));
-    this.putOutgoing(send);
+    this.putOutgoing(send, false);
     this.unreadAfter = undefined;
     this.changed();
     return true;
@@ -214,7 +216,7 @@ export class Model {
   again(entry: Outgoing): void {
     this.discard(entry);
     const { chat, messageType, body } = entry.send;
-    this.putOutgoing(this.on.input((s, now) => s.submit(chat, messageType, body, now)));
+    this.putOutgoing(this.on.input((s, now) => s.submit(chat, messageType, body, now)), false);
     this.changed();
   }
 
@@ -331,7 +333,7 @@ export class Model {
   written(batch: Batch, written: Written): void {
     for (const id of batch.pendingDelete) this.dropOutgoing(id);
     for (const send of batch.pendingPut) {
-      if (!batch.pendingDelete.includes(hex(send.id))) this.putOutgoing(send);
+      if (!batch.pendingDelete.includes(hex(send.id))) this.putOutgoing(send, true);
     }
     for (const row of written.chats) this.putChat(row);
     for (const row of written.fresh) this.newest(row);
@@ -378,13 +380,13 @@ export class Model {
     this.marks.set(mark.chat, new Map(marks).set(mark.user, mark));
   }
 
-  private putOutgoing(send: PendingSend): void {
+  private putOutgoing(send: PendingSend, kept: boolean): void {
     const { chat } = send;
     if (!this.chats.has(chat)) this.chats.set(chat, { row: newChatRow(chat), newest: undefined, unread: 0 });
     const list = this.outgoing.get(chat) ?? [];
     const id = hex(send.id);
     const at = list.findIndex((o) => o.id === id);
-    const entry = { id, send, accepted: at >= 0 && send.failed === undefined && list[at]?.accepted === true };
+    const entry = { id, send, kept, accepted: at >= 0 && send.failed === undefined && list[at]?.accepted === true };
     this.outgoing.set(chat, at >= 0 ? list.with(at, entry) : [...list, entry]);
   }
 

@@ -1,20 +1,22 @@
 //! Which device a tab is. A browser keeps a list of devices per user; a tab takes the first one that no other tab
 //! holds, so that one tab finds its store and unsent messages again, and two tabs are two devices.
 
+export type LetGo = () => void;
+
 /** What of the browser is used; tests bring their own. */
 export interface Browser {
   /** Lives as long as the browser's profile. */
   lasting: Pick<Storage, "getItem" | "setItem">;
   /** Lives as long as the tab, reloads included. */
   tab: Pick<Storage, "getItem" | "setItem" | "removeItem">;
-  /** Holds a name until the tab is gone; false: another tab holds it. */
-  hold(name: string, waitMs: number): Promise<boolean>;
+  /** Holds a name until it is let go or the tab is gone; undefined: another tab holds it. */
+  hold(name: string, waitMs: number): Promise<LetGo | undefined>;
   random(): string;
 }
 
 /** A reloaded page may have to wait this long for its former self to let go, milliseconds. */
 const RELOAD_WAIT_MS = 1_500;
-/** Devices remembered per user; the oldest that nobody holds is used again beyond it. */
+/** Devices remembered per user; beyond it the oldest is forgotten. */
 const DEVICES_MAX = 16;
 
 /** Device ids of a user in this browser, first made first. */
@@ -50,35 +52,41 @@ function key(user: string): string {
   return `hawser-devices-${user}`;
 }
 
+/** Devices of the user that no tab is now, one after the other, held meanwhile. */
+export async function withFreeDevices(browser: Browser, user: string, run: (device: string) => Promise<void>): Promise<void> {
+  for (const device of devicesOf(browser, user)) {
+    const letGo = await browser.hold(lock(user, device), 0);
+    if (!letGo) continue;
+    await run(device).finally(letGo);
+  }
+}
+
 /** The name of the lock that says that a tab is this device. */
-export function lock(user: string, device: string): string {
+function lock(user: string, device: string): string {
   return `hawser-device-${user}-${device}`;
 }
 
 /** The real browser. Without Web Locks (an insecure origin) every tab is a device of its own. */
 export function thisBrowser(): Browser {
   const locks = "locks" in navigator ? navigator.locks : undefined;
-  const taken = new Set<string>();
   return {
     lasting: locks ? localStorage : sessionStorage,
     tab: sessionStorage,
     random: () => Array.from(crypto.getRandomValues(new Uint8Array(5)), (b) => b.toString(16).padStart(2, "0")).join(""),
-    async hold(name, waitMs) {
-      if (!locks || taken.has(name)) return true;
-      const held = await holdLock(locks, name, waitMs);
-      if (held) taken.add(name);
-      return held;
-    },
+    hold: async (name, waitMs) => (locks ? holdLock(locks, name, waitMs) : () => {}),
   };
 }
 
-function holdLock(locks: LockManager, name: string, waitMs: number): Promise<boolean> {
+function holdLock(locks: LockManager, name: string, waitMs: number): Promise<LetGo | undefined> {
   const options = waitMs === 0 ? { ifAvailable: true } : { signal: AbortSignal.timeout(waitMs) };
   return new Promise((resolve) => {
-    const forEver = (held: Lock | null): Promise<void> | undefined => {
-      resolve(held !== null);
-      return held === null ? undefined : new Promise(() => {});
+    const hold = (held: Lock | null): Promise<void> | undefined => {
+      if (held === null) {
+        resolve(undefined);
+        return undefined;
+      }
+      return new Promise((letGo) => resolve(letGo));
     };
-    locks.request(name, options, forEver).catch(() => resolve(false));
+    locks.request(name, options, hold).catch(() => resolve(undefined));
   });
 }

@@ -112,7 +112,7 @@ interface OutgoingProps {
 
 /** A message that the server has not stored yet, or has refused. */
 export function OutgoingBubble({ entry, starts, onAgain, onDiscard }: OutgoingProps): JSX.Element {
-  const { send, accepted } = entry;
+  const { send, kept, accepted } = entry;
   const status = send.failed ? "failed" : accepted ? "accepted" : "waiting";
   return (
     <li class={`message own ${status}${starts ? " starts" : ""}`}>
@@ -120,7 +120,7 @@ export function OutgoingBubble({ entry, starts, onAgain, onDiscard }: OutgoingPr
         <Text text={bodyText(send) ?? ""} />
         <span class="meta">
           <time>{timeText(send.sendTsMs)}</time>
-          <Ticks status={status} />
+          {kept && <Ticks status={status} />}
         </span>
         {send.failed && (
           <div class="refusal" role="alert">

@@ -24,8 +24,8 @@ interface Line {
 function lineOf(model: Model, { row, newest }: ChatEntry): Line {
   const waiting = model.outgoing.get(row.chat)?.at(-1);
   if (waiting) {
-    const { send, accepted } = waiting;
-    const status = send.failed ? "failed" : accepted ? "accepted" : "waiting";
+    const { send, kept, accepted } = waiting;
+    const status = !kept ? undefined : send.failed ? "failed" : accepted ? "accepted" : "waiting";
     return { text: bodyText(send) ?? "", status, atMs: send.sendTsMs };
   }
   if (!newest) return { text: isGroup(row.chat) ? "New group" : "", status: undefined, atMs: 0 };
