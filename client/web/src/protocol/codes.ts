@@ -31,6 +31,8 @@ export const ERROR_NAMES: Readonly<Record<number, string>> = {
   50: "internal",
 };
 
+/** What was asked for lies outside of one's membership. */
+export const ERROR_NOT_VISIBLE = 31;
 export const ERROR_TOO_OLD = 32;
 export const ERROR_UNKNOWN_OUTCOME = 44;
 

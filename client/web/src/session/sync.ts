@@ -1,6 +1,7 @@
 //! Syncing: the list of chats and each chat after `recovered: false`, gap fills, and the older
 //! history that a user scrolls to.
 
+import { ERROR_NOT_VISIBLE } from "../protocol/codes";
 import { decodeRecord } from "../protocol/layout";
 import type { MessageRecord } from "../protocol/layout";
 import { SYNC_LIMIT_DEFAULT, SYNC_LIMIT_MAX } from "../protocol/limits";
@@ -119,7 +120,7 @@ export class ChatSync {
 
   handlePage(page: SyncPage, nowMs: number): PageOutcome | undefined {
     const purpose = this.syncer.answer(page, nowMs);
-    if (!purpose) return undefined;
+    if (!purpose || this.passOver(purpose, page)) return undefined;
     const records = page.records.map(decodeRecord).sort((a, b) => a.ordinal - b.ordinal);
     const outcome: PageOutcome = {
       records,
@@ -143,6 +144,17 @@ export class ChatSync {
     }
     outcome.adopt = this.adoptable();
     return outcome;
+  }
+
+  /** Where one was not a member there is nothing to see; the page says where it goes on, and that is asked for. */
+  private passOver(purpose: Purpose, page: SyncPage): boolean {
+    if (page.error !== ERROR_NOT_VISIBLE || !page.more || purpose.why === "list") return false;
+    const { chat, why } = purpose;
+    const backwards = why === "history";
+    if (!backwards && !this.inbox.tracks.has(chat)) return false;
+    const limit = backwards ? SYNC_LIMIT_DEFAULT : SYNC_LIMIT_MAX;
+    this.syncer.ask(purpose, { chat, afterOrdinal: page.nextOrdinal, limit, backwards });
+    return true;
   }
 
   private further(chat: string, page: SyncPage): void {
