@@ -105,6 +105,11 @@ metrics! {
         Relocated = "hawser_relocated_total", "Sessions told to move by a drain.";
         Panics = "hawser_panics_total", "Panics caught while serving one connection.";
         ReadErrors = "hawser_log_read_errors_total", "Errors of a delivery consumer.";
+        SyncPages = "hawser_sync_pages_total", "Pages of history read.";
+        PresenceShed = "hawser_presence_shed_total", "Presence changes that a core's full mailbox did not take.";
+        HttpConnectionsShed = "hawser_http_connections_shed_total", "HTTP connections closed because too many were open.";
+        Reloads = "hawser_reloads_total", "Certificates, keys or revocations taken into force without a restart.";
+        ReloadErrors = "hawser_reload_errors_total", "Certificates, keys or revocations that could not be read again; the old ones stay in force.";
         EchoMessages = "hawser_echo_messages_total", "Messages echoed on /v1/echo.";
     }
 }
@@ -122,6 +127,8 @@ metrics! {
         InFlight = "hawser_appends_in_flight", "Appends to the log without an outcome.";
         Users = "hawser_users", "Users with at least one session here.";
         Cursors = "hawser_device_cursors", "Devices with a cursor in this core's partitions.";
+        HttpConnections = "hawser_http_connections", "HTTP connections open.";
+        ControlWaiting = "hawser_control_waiting", "Requests to the control thread without an answer yet.";
         Partitions = "hawser_partitions", "Delivery partitions that this core reads.";
     }
 }
@@ -221,10 +228,11 @@ fn bump(cell: &AtomicU64, n: u64) {
     cell.store(value, Ordering::Relaxed);
 }
 
-/// All cores' blocks, for whoever scrapes.
+/// All cores' blocks and the control thread's, for whoever scrapes.
 #[derive(Clone)]
 pub struct NodeCounters {
     cores: Arc<[Arc<CoreCounters>]>,
+    control: Arc<CoreCounters>,
 }
 
 impl NodeCounters {
@@ -233,7 +241,21 @@ impl NodeCounters {
     pub fn new(cores: usize) -> Self {
         Self {
             cores: (0..cores).map(|_| Arc::default()).collect(),
+            control: Arc::default(),
         }
+    }
+
+    /// The control thread's block, which that thread alone writes.
+    #[must_use]
+    pub fn control(&self) -> &Arc<CoreCounters> {
+        &self.control
+    }
+
+    /// Every block with its name in exported labels: `0`, `1`, ... and `control`.
+    pub fn named(&self) -> impl Iterator<Item = (String, &CoreCounters)> {
+        let cores = self.cores.iter().enumerate();
+        let cores = cores.map(|(index, block)| (index.to_string(), &**block));
+        cores.chain(std::iter::once(("control".to_owned(), &*self.control)))
     }
 
     /// One core's block.
@@ -245,18 +267,19 @@ impl NodeCounters {
         &self.cores[core]
     }
 
-    /// Every core's block, by core.
+    /// Every core's block, by core, then the control thread's.
     pub fn iter(&self) -> impl Iterator<Item = &CoreCounters> {
-        self.cores.iter().map(|c| &**c)
+        let control = std::iter::once(&*self.control);
+        self.cores.iter().map(|c| &**c).chain(control)
     }
 
-    /// Sum of one counter over the cores.
+    /// Sum of one counter over the node.
     #[must_use]
     pub fn total(&self, counter: Counter) -> u64 {
         self.iter().map(|c| c.counter(counter)).sum()
     }
 
-    /// Sum of one gauge over the cores.
+    /// Sum of one gauge over the node.
     #[must_use]
     pub fn sum(&self, gauge: Gauge) -> u64 {
         self.iter().map(|c| c.gauge(gauge)).sum()

@@ -1,9 +1,19 @@
 //! Hawser's edge node: an io_uring gateway that holds WebSocket sessions and delivers from the log.
 
 pub mod accept;
+pub mod admin;
+pub mod backing;
+mod banner;
 pub mod certs;
 pub mod cli;
 pub mod config;
+mod control;
 pub mod counters;
 pub mod deliver;
+mod handshake;
 pub mod node;
+pub mod page;
+mod reactor;
+pub mod reload;
+pub mod run;
+mod session;

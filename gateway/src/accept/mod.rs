@@ -1,3 +1,5 @@
 //! Listeners and admission.
 
+pub(crate) mod acceptor;
 pub mod admission;
+pub mod listener;

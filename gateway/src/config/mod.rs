@@ -1,6 +1,8 @@
 //! The edge node's configuration file: every key with its meaning, default and bound.
 //! `docs/config.md` is generated from here (`hawser-gateway config-reference`).
 
+pub mod node;
+
 use hawser_fanout::settings::SettingsError;
 use hawser_fanout::{settings_file, settings_section};
 use hawser_protocol::limits;

@@ -1,4 +1,8 @@
-//! From the delivery log to sessions: partitions, the replay ring, cursors.
+//! From the delivery log to sessions: partitions, the replay ring, cursors, receipts.
 
 pub mod cursors;
+pub mod marks;
+pub(crate) mod partition;
+pub(crate) mod prepared;
+pub mod receipts;
 pub mod replay;

@@ -190,6 +190,14 @@ impl ReplayRings {
         self.rings.get(&partition)?.at(offset)
     }
 
+    /// What a partition's ring answers for: from the first offset to before the second. `None`: it
+    /// is not ours.
+    #[must_use]
+    pub fn span(&self, partition: u32) -> Option<(u64, u64)> {
+        let ring = self.rings.get(&partition)?;
+        Some((ring.floor, ring.end))
+    }
+
     /// Bytes held, overhead counted; at most the budget.
     #[must_use]
     pub fn bytes(&self) -> usize {

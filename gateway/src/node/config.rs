@@ -1,6 +1,7 @@
 //! What a node is started with: plain values, checked by whoever made them (`config` maps the file
 //! to this), with the defaults that tests use.
 
+use crate::admin::MetricsSource;
 use axum::Router;
 use hawser_engines::directory::Directory;
 use hawser_engines::log::Log;
@@ -97,6 +98,8 @@ pub struct NodeConfig {
     pub pin: bool,
     /// Client listeners.
     pub listeners: Vec<Listener>,
+    /// Metrics, health and readiness; port 0 takes a free one.
+    pub admin: Option<SocketAddr>,
     /// Allows plain listeners beyond loopback (a proxy ends TLS in front).
     pub plain_anywhere: bool,
     /// Origins that browsers may connect from; `*` for any. Loopback pages of this node always may.
@@ -132,6 +135,7 @@ impl Default for NodeConfig {
             cores: 1,
             pin: true,
             listeners: Vec::new(),
+            admin: None,
             plain_anywhere: false,
             origins: Vec::new(),
             public_url: String::new(),
@@ -187,6 +191,8 @@ pub struct Services {
     pub presence: Arc<dyn PresenceStore>,
     /// Users and devices.
     pub directory: Arc<dyn Directory>,
-    /// Page and API, served on plain listeners by the control thread.
+    /// Page and API, served by the control thread on the client listeners.
     pub http: Router,
+    /// The engines' numbers, for the exporter.
+    pub metrics: Vec<MetricsSource>,
 }

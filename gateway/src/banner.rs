@@ -1,0 +1,150 @@
+//! What a person sees when the node is up.
+
+use crate::backing::keys_dir;
+use crate::certs::Certificates;
+use crate::config::Config;
+use crate::node::NodeHandle;
+use crate::page;
+use std::fmt::{self, Display, Formatter};
+use std::net::SocketAddr;
+
+/// Addresses, certificate, data, and how to get a token.
+pub struct Banner<'a> {
+    /// In force.
+    pub config: &'a Config,
+    /// Running.
+    pub node: &'a NodeHandle,
+    /// Of the TLS listeners.
+    pub certificates: &'a Certificates,
+    /// What opening the data found.
+    pub recovery: &'a str,
+}
+
+impl Banner<'_> {
+    fn plain(&self) -> &[SocketAddr] {
+        &self.node.addrs()[..self.config.listen.http.len()]
+    }
+
+    fn secure(&self) -> &[SocketAddr] {
+        &self.node.addrs()[self.config.listen.http.len()..]
+    }
+
+    fn addresses(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if page::is_built_in() {
+            for addr in self.plain() {
+                line(f, "Page", format_args!("http://{addr}"))?;
+            }
+        } else {
+            line(
+                f,
+                "Page",
+                format_args!("not in this build (client/web/dist is empty)"),
+            )?;
+        }
+        for addr in self.plain() {
+            line(f, "WebSocket", format_args!("ws://{addr}/v1/ws"))?;
+        }
+        for addr in self.secure() {
+            line(
+                f,
+                "",
+                format_args!("wss://{addr}/v1/ws   (page: https://{addr})"),
+            )?;
+        }
+        if !self.secure().is_empty() {
+            let kind = match self.certificates.self_made() {
+                Some(path) => format!(
+                    "self-made, P-256, 13 days, renewed by itself: {}",
+                    path.display()
+                ),
+                None => self.config.tls.cert.clone(),
+            };
+            line(f, "Certificate", format_args!("{kind}"))?;
+            line(
+                f,
+                "",
+                format_args!("SHA-256 {}", self.certificates.fingerprint()),
+            )?;
+        }
+        if let Some(addr) = self.node.admin_addr() {
+            line(
+                f,
+                "Admin",
+                format_args!("http://{addr}/metrics  /healthz  /readyz"),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn data(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let config = self.config;
+        let recovery = if self.recovery.is_empty() {
+            String::new()
+        } else {
+            format!("  ({})", self.recovery)
+        };
+        line(
+            f,
+            "Data",
+            format_args!("{}{recovery}", config.node.data_dir),
+        )?;
+        let durability = match config.log.durability.as_str() {
+            "os" => "\"os\": what is acknowledged survives kill -9, NOT power loss",
+            _ => "fsync: what is acknowledged survives power loss",
+        };
+        if config.on_kafka() {
+            line(
+                f,
+                "Log",
+                format_args!("Apache Kafka at {}", config.log.bootstrap.join(", ")),
+            )?;
+            line(
+                f,
+                "Store",
+                format_args!("embedded; durability {durability}"),
+            )
+        } else {
+            line(f, "Durability", format_args!("{durability}"))
+        }
+    }
+}
+
+impl Display for Banner<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\nHawser {}, everything in one process\n",
+            env!("CARGO_PKG_VERSION")
+        )?;
+        self.addresses(f)?;
+        self.data(f)?;
+        if self.config.auth.demo {
+            line(
+                f,
+                "Demo",
+                format_args!(
+                    "users alice, bob, carol and dave; anybody may log in as them (auth.demo)"
+                ),
+            )?;
+        }
+        if self.config.auth.jwks.is_empty() {
+            let dir = &self.config.node.data_dir;
+            line(
+                f,
+                "Token",
+                format_args!("hawser-gateway token --user alice --device laptop --data-dir {dir}"),
+            )?;
+            let keys = keys_dir(self.config);
+            line(
+                f,
+                "",
+                format_args!("(signed by the key in {})", keys.display()),
+            )?;
+        }
+        writeln!(f, "\nCtrl-C drains and stops; twice stops at once.\n")
+    }
+}
+
+fn line(f: &mut Formatter<'_>, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
+    writeln!(f, "  {name:<12} {value}")
+}

@@ -1,0 +1,153 @@
+//! From the configuration file to what a node is started with.
+
+use super::Config;
+use crate::node::config::{
+    AdmissionLimits, Listener, NodeConfig, RingLimits, SessionLimits, SocketLimits,
+};
+use crate::node::memory;
+use hawser_fanout::settings::SettingsError;
+use std::sync::Arc;
+
+/// Direct descriptors of one ring at most: its table is one allocation of the kernel's.
+const FILES_PER_RING_MAX: u64 = 32_768;
+/// Rings of one core at most.
+const RINGS_PER_CORE_MAX: usize = 64;
+/// Bytes of a send that may wait unsent in the kernel.
+const UNSENT_BYTES: u32 = 16_384;
+
+/// What the file says, for a process that may open `descriptors` files.
+///
+/// # Errors
+/// An address that is none.
+pub fn node_config(
+    config: &Config,
+    tls: &Arc<rustls::ServerConfig>,
+    resume_key: [u8; 32],
+    descriptors: u64,
+) -> Result<NodeConfig, SettingsError> {
+    let plain = config
+        .http_addrs()?
+        .into_iter()
+        .map(|addr| Listener { addr, tls: None });
+    let secure = config.wss_addrs()?.into_iter().map(|addr| Listener {
+        addr,
+        tls: Some(tls.clone()),
+    });
+    let cores = cores(config);
+    let limits = &config.limits;
+    Ok(NodeConfig {
+        name: name(config),
+        cores,
+        pin: true,
+        listeners: plain.chain(secure).collect(),
+        admin: config.admin_addr()?,
+        plain_anywhere: config.listen.plain_anywhere,
+        origins: config.listen.origins.clone(),
+        public_url: config.listen.public_url.clone(),
+        echo: config.listen.echo,
+        replay_bytes: (limits.replay_mib as usize) << 20,
+        drain_ms: u64::from(config.node.drain_ms),
+        resume_key,
+        ring: rings(config, cores, descriptors),
+        admission: AdmissionLimits {
+            accepts_per_second: limits.accepts_per_second,
+            accepts_burst: limits.accepts_burst,
+            handshakes_max: limits.handshakes_max as usize,
+            per_address_max: limits.per_address,
+            sessions_max: config.node.max_sessions as usize,
+            memory_bytes_max: memory::watermark_bytes(config.node.memory_max_mib),
+        },
+        session: SessionLimits {
+            heartbeat_ms: u64::from(config.session.heartbeat_ms),
+            window_frames: usize::from(config.session.window_frames),
+            window_bytes: config.session.window_bytes as usize,
+            sends_per_second: config.session.sends_per_second,
+            sends_burst: config.session.sends_burst,
+            bytes_per_second: config.session.bytes_per_second,
+            resume_ms: config.session.resume_ms,
+            slow_reader_ms: u64::from(config.session.slow_reader_ms),
+            hello_ms: u64::from(config.session.hello_ms),
+        },
+        socket: SocketLimits {
+            send_buffer_bytes: limits.send_buffer_bytes as usize,
+            unsent_bytes: UNSENT_BYTES,
+            ..NodeConfig::default().socket
+        },
+        ..NodeConfig::default()
+    })
+}
+
+/// Cores to run: as configured, or all that this process may use.
+fn cores(config: &Config) -> usize {
+    match config.node.cores {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        cores => usize::from(cores),
+    }
+}
+
+fn name(config: &Config) -> String {
+    if !config.node.name.is_empty() {
+        return config.node.name.clone();
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    if host.is_empty() {
+        "hawser".to_owned()
+    } else {
+        host.to_owned()
+    }
+}
+
+/// As many rings as the sessions need: users do not spread evenly over the cores, so each has a quarter
+/// to spare.
+fn rings(config: &Config, cores: usize, descriptors: u64) -> RingLimits {
+    let files = descriptors.clamp(64, FILES_PER_RING_MAX);
+    let per_core = (config.node.max_sessions as usize).div_ceil(cores);
+    let per_core = if cores == 1 {
+        per_core
+    } else {
+        per_core + per_core / 4
+    };
+    let wanted = (per_core as u64).max(1);
+    let rings_per_core = match config.node.rings_per_core {
+        0 => usize::try_from(wanted.div_ceil(files)).unwrap_or(RINGS_PER_CORE_MAX),
+        rings => usize::from(rings),
+    };
+    let rings_per_core = rings_per_core.min(RINGS_PER_CORE_MAX);
+    let files = wanted.div_ceil(rings_per_core as u64).clamp(64, files);
+    RingLimits {
+        rings_per_core,
+        files_per_ring: u32::try_from(files).unwrap_or(u32::MAX),
+        buffers: config.limits.ring_buffers,
+        buffer_bytes: config.limits.ring_buffer_bytes as usize,
+        ..NodeConfig::default().ring
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rings_of(sessions: u32, cores: usize, descriptors: u64) -> RingLimits {
+        let mut config = Config::default();
+        config.node.max_sessions = sessions;
+        rings(&config, cores, descriptors)
+    }
+
+    #[test]
+    fn there_are_rings_for_every_session_below_the_descriptor_limit() {
+        for (sessions, cores, descriptors) in [
+            (100, 1, 1_024),
+            (100_000, 2, 20_000),
+            (1_000_000, 16, 1 << 20),
+            (1, 4, 64),
+        ] {
+            let ring = rings_of(sessions, cores, descriptors);
+            let places = cores * ring.rings_per_core * ring.files_per_ring as usize;
+            assert!(places >= sessions as usize, "{sessions}/{cores}: {ring:?}");
+            assert!(u64::from(ring.files_per_ring) <= descriptors, "{ring:?}");
+        }
+        assert_eq!(rings_of(8_000, 1, 20_000).rings_per_core, 1);
+        assert_eq!(rings_of(100_000, 2, 20_000).rings_per_core, 4);
+    }
+}

@@ -1,0 +1,71 @@
+//! What cores ask of the control thread. Its queue is bounded: full means shed, with an answer to
+//! the client where one is due.
+
+use super::http::HttpConnection;
+use crate::session::SessionId;
+use hawser_protocol::ids::{ChatId, UserId};
+use hawser_protocol::pb;
+
+/// A message into the control thread.
+pub(crate) enum ToControl {
+    /// Read a page of history; answered by `ToCore::SyncPage`, always.
+    Sync {
+        /// To be answered there.
+        core: usize,
+        /// Who asks.
+        session: SessionId,
+        /// The token's user.
+        user: UserId,
+        /// What for.
+        request: pb::Sync,
+    },
+    /// Look up presence; answered by `ToCore::PresenceOf`.
+    Watch {
+        /// To be answered there.
+        core: usize,
+        /// Who asks.
+        session: SessionId,
+        /// At most `WATCH_USERS_MAX`.
+        users: Vec<UserId>,
+    },
+    /// Tell the chat's members that a user types, if a member; otherwise `ToCore::Denied`.
+    Typing {
+        /// To be answered there.
+        core: usize,
+        /// Who types.
+        session: SessionId,
+        /// The token's user.
+        user: UserId,
+        /// Where.
+        chat: ChatId,
+        /// No longer.
+        stopped: bool,
+    },
+    /// A user's first session on a core opened.
+    Came {
+        /// Who.
+        user: UserId,
+    },
+    /// A user's last session on a core closed.
+    Left {
+        /// Who.
+        user: UserId,
+    },
+    /// Read the delivery log below a replay ring; answered by `ToCore::Replay`, always.
+    ReadLog {
+        /// To be answered there.
+        core: usize,
+        /// Who lags.
+        session: SessionId,
+        /// Delivery partition.
+        partition: u32,
+        /// First offset.
+        from: u64,
+        /// At most so many records.
+        max: usize,
+        /// About so many bytes.
+        bytes: usize,
+    },
+    /// A plain HTTP connection for page and API.
+    Http(HttpConnection),
+}

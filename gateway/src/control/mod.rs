@@ -1,0 +1,10 @@
+//! The control thread: everything that may wait on an engine, off the hot path.
+
+pub(crate) mod answers;
+pub(crate) mod http;
+pub(crate) mod message;
+pub(crate) mod presence;
+pub(crate) mod thread;
+pub(crate) mod transitions;
+
+pub(crate) use message::ToControl;

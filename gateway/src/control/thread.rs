@@ -1,0 +1,255 @@
+//! The thread itself: one tokio runtime with a bounded pool for what blocks.
+
+use super::answers::{Answers, produce_ephemeral};
+use super::http::{self, HttpConnection};
+use super::message::ToControl;
+use super::presence::{OnlineUsers, PresenceDue};
+use super::transitions::Transitions;
+use crate::counters::{CoreCounters, Counter, Gauge};
+use crate::node::memory;
+use crate::node::shared::NodeShared;
+use axum::Router;
+use hawser_engines::log::Topic;
+use hawser_engines::presence::Presence;
+use hawser_fanout::signals;
+use hawser_protocol::ids::UserId;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+/// Threads that wait on engines.
+const BLOCKING_THREADS: usize = 8;
+/// Questions waiting or being answered; beyond, they are answered "overloaded".
+const QUESTIONS_MAX: usize = 1_024;
+/// HTTP connections open at once; beyond, they are closed.
+const HTTP_CONNECTIONS_MAX: usize = 1_024;
+/// How often presence, memory and the like are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// Batches of presence per round.
+const BATCHES_PER_ROUND: usize = 16;
+/// Messages of the cores taken before others get their turn.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// What the thread is made of.
+pub(crate) struct Control {
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) transitions: Transitions,
+    pub(crate) inbox: mpsc::Receiver<ToControl>,
+    /// Page and API.
+    pub(crate) http: Router,
+    /// The admin listener and what it serves.
+    pub(crate) admin: Option<(TcpListener, Router)>,
+    /// True ends the thread.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// The runtime cannot be made: the process is out of descriptors.
+pub(crate) fn run(control: Control) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("hawser-engines")
+        .build()?;
+    runtime.block_on(turn(control));
+    // What still blocks may end by itself; nobody waits for its answer.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+/// What the loop keeps between turns.
+struct State {
+    node: Arc<NodeShared>,
+    counters: Arc<CoreCounters>,
+    answers: Arc<Answers>,
+    questions: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    online: OnlineUsers,
+    /// One batch of presence at a time is on its way.
+    presence_busy: Arc<Semaphore>,
+    http: Router,
+}
+
+async fn turn(mut control: Control) {
+    let node = control.answers.node.clone();
+    let mut state = State {
+        counters: node.counters.control().clone(),
+        node,
+        answers: control.answers,
+        questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+        connections: Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX)),
+        online: OnlineUsers::default(),
+        presence_busy: Arc::new(Semaphore::new(1)),
+        http: control.http,
+    };
+    if let Some((listener, router)) = control.admin.take() {
+        tokio::spawn(serve_admin(listener, router));
+    }
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut messages = Vec::with_capacity(MESSAGES_PER_TURN);
+    loop {
+        tokio::select! {
+            _ = control.stop.wait_for(|stop| *stop) => return,
+            count = control.inbox.recv_many(&mut messages, MESSAGES_PER_TURN) => {
+                if count == 0 {
+                    return;
+                }
+                messages.drain(..).for_each(|message| state.take(message));
+                state.update_presence(false);
+            }
+            () = control.transitions.changed() => {
+                control.transitions.forward(&state.node.cores, &state.counters);
+            }
+            _ = ticks.tick() => state.tick(),
+        }
+    }
+}
+
+impl State {
+    fn take(&mut self, message: ToControl) {
+        let now_ms = self.node.clock.now_ms();
+        match message {
+            ToControl::Came { user } => self.online.came(user, now_ms),
+            ToControl::Left { user } => self.online.left(user, now_ms),
+            ToControl::Http(connection) => self.serve(connection),
+            question => self.ask(question),
+        }
+    }
+
+    /// Answers a question on the pool.
+    fn ask(&self, question: ToControl) {
+        let Ok(permit) = self.questions.clone().try_acquire_owned() else {
+            self.counters.inc(Counter::ControlShed);
+            self.answers.refuse(question);
+            return;
+        };
+        if matches!(question, ToControl::Sync { .. }) {
+            self.counters.inc(Counter::SyncPages);
+        }
+        let answers = self.answers.clone();
+        tokio::task::spawn_blocking(move || {
+            answers.answer(question);
+            drop(permit);
+        });
+    }
+
+    fn serve(&self, connection: HttpConnection) {
+        let Ok(permit) = self.connections.clone().try_acquire_owned() else {
+            self.counters.inc(Counter::HttpConnectionsShed);
+            return;
+        };
+        let router = self.http.clone();
+        tokio::spawn(async move {
+            http::serve(connection, router).await;
+            drop(permit);
+        });
+    }
+
+    fn tick(&mut self) {
+        self.watch_memory();
+        self.update_presence(true);
+        let open = HTTP_CONNECTIONS_MAX - self.connections.available_permits();
+        self.counters.set(Gauge::HttpConnections, open);
+        let waiting = QUESTIONS_MAX - self.questions.available_permits();
+        self.counters.set(Gauge::ControlWaiting, waiting);
+    }
+
+    /// Above the watermark new connections are refused, until a twentieth below it.
+    fn watch_memory(&self) {
+        let max = self.node.config.admission.memory_bytes_max as u64;
+        let Some(resident) = memory::resident_bytes().filter(|_| max > 0) else {
+            return;
+        };
+        let was_full = self.node.memory_full.load(Ordering::Relaxed);
+        let full = resident > if was_full { max - max / 20 } else { max };
+        if full != was_full {
+            self.node.memory_full.store(full, Ordering::Relaxed);
+            tracing::warn!(resident, max, full, "memory watermark");
+        }
+    }
+
+    /// Tells the presence engine who came, is still here, and left; one round at a time.
+    fn update_presence(&mut self, expire: bool) {
+        let Ok(permit) = self.presence_busy.clone().try_acquire_owned() else {
+            return;
+        };
+        let now_ms = self.node.clock.now_ms();
+        let mut batches = Vec::new();
+        while batches.len() < BATCHES_PER_ROUND {
+            let due = self.online.due(now_ms);
+            if due == PresenceDue::default() {
+                break;
+            }
+            batches.push(due);
+        }
+        if batches.is_empty() && !expire {
+            return;
+        }
+        let answers = self.answers.clone();
+        tokio::task::spawn_blocking(move || {
+            batches.iter().for_each(|due| tell_presence(&answers, due));
+            if expire {
+                forget_expired(&answers);
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// One batch to the presence engine; what changed by it is told to the cluster.
+fn tell_presence(answers: &Answers, due: &PresenceDue) {
+    let now_ms = answers.node.clock.wall_ms();
+    if !due.refresh.is_empty() {
+        for user in answers.presence.refresh(&due.refresh, now_ms) {
+            announce(answers, &user, Presence::Online, now_ms);
+        }
+    }
+    for user in &due.leave {
+        answers.presence.leave(user, now_ms);
+        announce(
+            answers,
+            user,
+            Presence::Offline {
+                last_seen_ms: now_ms,
+            },
+            now_ms,
+        );
+    }
+}
+
+/// Users whose TTL ran out without a word.
+fn forget_expired(answers: &Answers) {
+    let now_ms = answers.node.clock.wall_ms();
+    let expired = answers.presence.expired(now_ms);
+    if expired.is_empty() {
+        return;
+    }
+    let states = answers.presence.get(&expired, now_ms);
+    for (user, state) in expired.iter().zip(states) {
+        announce(answers, user, state, now_ms);
+    }
+}
+
+fn announce(answers: &Answers, user: &UserId, state: Presence, now_ms: u64) {
+    let partitions = answers.log.partitions(Topic::ChatPresence);
+    produce_ephemeral(
+        &*answers.log,
+        signals::presence(user, state, partitions, now_ms),
+    );
+}
+
+async fn serve_admin(listener: TcpListener, router: Router) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the admin listener is lost"),
+    };
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the admin listener has ended");
+    }
+}

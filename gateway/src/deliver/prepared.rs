@@ -1,0 +1,196 @@
+//! A delivery record made ready once for all its recipients: parsed, with what every session's frame
+//! has in common.
+
+use crate::reactor::inbox::Encoding;
+use crate::session::connection::Device;
+use crate::session::write;
+use bytes::Bytes;
+use hawser_protocol::frame::{self, DeliverFlags, ServerFrame, deliver_prefix};
+use hawser_protocol::ids::{ChatId, ClientMsgId, Seq};
+use hawser_protocol::json;
+use hawser_protocol::pb;
+use hawser_protocol::record::{self, DeliveryView, RecordError, Recipients, ViewKind};
+
+/// See the module.
+pub(crate) struct Prepared<'a> {
+    pub(crate) offset: u64,
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    Message {
+        view: record::MessageView<'a>,
+        record: frame::MessageView<'a>,
+        chat: ChatId,
+    },
+    Result {
+        user: &'a str,
+        device: &'a str,
+        result: pb::SendResult,
+        id: Option<ClientMsgId>,
+    },
+    Receipt {
+        recipients: Recipients<'a>,
+        update: pb::ReceiptUpdate,
+    },
+    /// Nothing for clients.
+    Control,
+}
+
+/// What went out to one session.
+pub(crate) struct Written {
+    pub(crate) bytes: usize,
+    /// Chat and seq that an ack of it delivers.
+    pub(crate) message: Option<(ChatId, Seq)>,
+    /// The Send that it answers.
+    pub(crate) answers: Option<ClientMsgId>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Makes a parsed record ready.
+    ///
+    /// # Errors
+    /// A part of it is malformed.
+    pub(crate) fn new(offset: u64, view: &DeliveryView<'a>) -> Result<Self, RecordError> {
+        let kind = match &view.kind {
+            ViewKind::Message(message) => {
+                let bad = |_| RecordError::BadForm { what: "message record" };
+                let record = frame::MessageView::parse(message.record()).map_err(bad)?;
+                let chat = ChatId::new(record.chat())?;
+                Kind::Message {
+                    view: message.clone(),
+                    record,
+                    chat,
+                }
+            }
+            ViewKind::Result(view) => {
+                let result = view.result()?;
+                Kind::Result {
+                    user: view.user,
+                    device: view.device,
+                    id: <[u8; 16]>::try_from(&result.client_msg_id[..]).ok().map(ClientMsgId),
+                    result,
+                }
+            }
+            ViewKind::Receipt(receipt) => Kind::Receipt {
+                recipients: receipt.recipients(),
+                update: pb::ReceiptUpdate {
+                    offset,
+                    chat: receipt.chat.to_owned(),
+                    user: receipt.user.to_owned(),
+                    delivered_seq: receipt.delivered.0,
+                    read_seq: receipt.read.0,
+                    ts_ms: receipt.ts_ms,
+                },
+            },
+            ViewKind::Revoke(_) => Kind::Control,
+        };
+        Ok(Self { offset, kind })
+    }
+
+    /// Hands out every user that it is for.
+    pub(crate) fn recipients(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let (many, one) = match &self.kind {
+            Kind::Message { view, .. } => (Some(view.recipients()), None),
+            Kind::Receipt { recipients, .. } => (Some(*recipients), None),
+            Kind::Result { user, .. } => (None, Some(*user)),
+            Kind::Control => (None, None),
+        };
+        many.into_iter().flatten().chain(one)
+    }
+
+    /// Whether a user is among the recipients.
+    pub(crate) fn is_for(&self, user: &str) -> bool {
+        self.recipients().any(|recipient| recipient == user)
+    }
+
+    /// Appends this device's frame; `None`: it is not for this device. `at`: the offset that the
+    /// frame carries, 0 for one that is not to be acknowledged.
+    pub(crate) fn write(
+        &self,
+        device: &Device,
+        at: u64,
+        flags: DeliverFlags,
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Option<Written> {
+        let (user, id) = (device.user.as_str(), device.device.as_str());
+        let whole = |frame: &ServerFrame, scratch: &mut Vec<u8>, out: &mut Vec<u8>| Written {
+            bytes: write::frame(device.encoding, frame, scratch, out),
+            message: None,
+            answers: None,
+        };
+        match &self.kind {
+            Kind::Message { view, record, .. } if view.sender() == Some((user, id)) => {
+                let frame = ServerFrame::SendResult(result_of(record, at));
+                let mut written = whole(&frame, scratch, out);
+                written.answers = Some(record.client_msg_id());
+                Some(written)
+            }
+            Kind::Message { view, record, chat } => {
+                let envelope = view.envelope(user, id);
+                let bytes = match device.encoding {
+                    Encoding::Binary => {
+                        let prefix =
+                            deliver_prefix(at, flags, envelope.len(), view.record().len());
+                        write::binary(&[&prefix, envelope, view.record()], out)
+                    }
+                    Encoding::Json => {
+                        write::text(&json::deliver(at, flags, envelope, record), out)
+                    }
+                };
+                let own = record.sender() == user;
+                Some(Written {
+                    bytes,
+                    message: (!own).then(|| (chat.clone(), record.seq())),
+                    answers: None,
+                })
+            }
+            Kind::Result {
+                user: to,
+                device: of,
+                result,
+                id: answers,
+            } => {
+                if (*to, *of) != (user, id) {
+                    return None;
+                }
+                let frame = ServerFrame::SendResult(pb::SendResult {
+                    offset: at,
+                    ..result.clone()
+                });
+                let mut written = whole(&frame, scratch, out);
+                written.answers = *answers;
+                Some(written)
+            }
+            Kind::Receipt { update, .. } => {
+                Some(whole(&ServerFrame::ReceiptUpdate(update.clone()), scratch, out))
+            }
+            Kind::Control => None,
+        }
+    }
+
+    /// Whether it answers a Send of this device.
+    pub(crate) fn answers(&self, device: &Device) -> bool {
+        let of = (device.user.as_str(), device.device.as_str());
+        match &self.kind {
+            Kind::Message { view, .. } => view.sender() == Some(of),
+            Kind::Result { user, device, .. } => (*user, *device) == of,
+            Kind::Receipt { .. } | Kind::Control => false,
+        }
+    }
+}
+
+fn result_of(record: &frame::MessageView<'_>, offset: u64) -> pb::SendResult {
+    pb::SendResult {
+        offset,
+        client_msg_id: Bytes::copy_from_slice(&record.client_msg_id().0),
+        chat: record.chat().to_owned(),
+        message_id: Bytes::copy_from_slice(&record.message_id().0),
+        seq: record.seq().0,
+        prev_seq: record.prev_seq().0,
+        ordinal: record.ordinal(),
+        stored_ts_ms: record.stored_ts_ms(),
+        ..pb::SendResult::default()
+    }
+}

@@ -1,0 +1,93 @@
+//! What all threads of a node share: read-only after the start, or touched once per connection.
+
+use super::clock::Clock;
+use super::config::NodeConfig;
+use super::shards::Shards;
+use crate::accept::admission::AddressTable;
+use crate::control::ToControl;
+use crate::counters::NodeCounters;
+use crate::reactor::inbox::ToCore;
+use hawser_engines::log::Log;
+use hawser_fanout::auth::Verifier;
+use hawser_ring::{Sender, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Shared by every thread of the node.
+pub(crate) struct NodeShared {
+    pub(crate) config: NodeConfig,
+    pub(crate) clock: Clock,
+    pub(crate) shards: Shards,
+    pub(crate) counters: NodeCounters,
+    pub(crate) addresses: Arc<AddressTable>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) verifier: Arc<Verifier>,
+    /// Into each core, by core.
+    pub(crate) cores: Vec<Sender<ToCore>>,
+    /// Into the control thread; full means shed.
+    pub(crate) control: tokio::sync::mpsc::Sender<ToControl>,
+    /// Readable for ever once the node stops accepting; never acknowledged.
+    pub(crate) stop: Waker,
+    pub(crate) draining: AtomicBool,
+    /// Set by the control thread while resident memory is above the watermark.
+    pub(crate) memory_full: AtomicBool,
+    /// Sessions of all cores, those in handover included.
+    pub(crate) sessions: AtomicUsize,
+    /// What clients are told to connect to.
+    pub(crate) public_url: String,
+    /// Ports of the client listeners.
+    pub(crate) ports: Vec<u16>,
+}
+
+impl NodeShared {
+    /// Whether new connections are to be refused.
+    pub(crate) fn full(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed) >= self.config.admission.sessions_max
+            || self.memory_full.load(Ordering::Relaxed)
+    }
+
+    /// Takes a session's place until the permit is dropped.
+    pub(crate) fn take_place(self: &Arc<Self>) -> Option<SessionPermit> {
+        let before = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let permit = SessionPermit { node: self.clone() };
+        (before < self.config.admission.sessions_max).then_some(permit)
+    }
+
+    /// Why clients should be sent elsewhere; empty: ready.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.is_draining() {
+            reasons.push("draining".to_owned());
+        }
+        if let Err(reason) = self.log.writable() {
+            reasons.push(format!("the log takes no records: {reason}"));
+        }
+        if self.memory_full.load(Ordering::Relaxed) {
+            reasons.push("resident memory is above the watermark".to_owned());
+        }
+        if self.sessions.load(Ordering::Relaxed) >= self.config.admission.sessions_max {
+            reasons.push("all places for sessions are taken".to_owned());
+        }
+        reasons
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Hands something to the control thread without waiting; `false`: it is full, shed.
+    pub(crate) fn to_control(&self, message: ToControl) -> bool {
+        self.control.try_send(message).is_ok()
+    }
+}
+
+/// A session's place among `sessions_max`.
+pub(crate) struct SessionPermit {
+    node: Arc<NodeShared>,
+}
+
+impl Drop for SessionPermit {
+    fn drop(&mut self) {
+        self.node.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,360 @@
+//! Starting and stopping: listeners, mailboxes, one pinned thread per core, the control thread.
+
+use super::clock::Clock;
+use super::config::{NodeConfig, Services};
+use super::shards::Shards;
+use super::shared::NodeShared;
+use crate::accept::admission::AddressTable;
+use crate::accept::listener::{BindError, Bound, bind_all};
+use crate::admin;
+use crate::control::answers::Answers;
+use crate::control::thread::{self as control, Control};
+use crate::control::transitions::Transitions;
+use crate::counters::{Counter, NodeCounters};
+use crate::reactor::core::{self, CoreSetup};
+use crate::reactor::inbox::ToCore;
+use crate::reactor::runtime;
+use hawser_engines::log::{ReadError, Topic};
+use hawser_fanout::auth::Verifier;
+use hawser_fanout::history::History;
+use hawser_ring::{Receiver, Ring, RingError, Waker, mailbox};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+
+/// Questions waiting for the control thread; full means shed.
+const CONTROL_QUEUE: usize = 8_192;
+/// Pause before a full mailbox is tried again.
+const MAILBOX_PAUSE: Duration = Duration::from_millis(20);
+/// Time for a core to make its rings and reach its loop.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why the node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The machine lacks io_uring, or forbids it.
+    #[error(
+        "this machine gives no io_uring to this process: {0}; Hawser needs Linux 5.19 or newer with io_uring allowed \
+         (sysctl kernel.io_uring_disabled=0, and a container profile that permits io_uring_setup)"
+    )]
+    NoIoUring(RingError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The log cannot be reached.
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] ReadError),
+    /// A core could not begin.
+    #[error("core {core} did not start: {reason}")]
+    Core {
+        /// Which.
+        core: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A thread or descriptor could not be had.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Metrics of one name: ours.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A running node. Dropping it without `join` leaves its threads running.
+pub struct NodeHandle {
+    addrs: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    node: Arc<NodeShared>,
+    cores: Vec<JoinHandle<Result<(), String>>>,
+    control: JoinHandle<io::Result<()>>,
+    stop_control: watch::Sender<bool>,
+    ended: Arc<Notify>,
+}
+
+/// Starts a node.
+///
+/// # Errors
+/// See [`StartError`]; nothing is left running.
+pub fn start(
+    config: NodeConfig,
+    services: Services,
+    verifier: Arc<Verifier>,
+) -> Result<NodeHandle, StartError> {
+    Ring::probe().map_err(StartError::NoIoUring)?;
+    let cores = config.cores.max(1);
+    let (bound, addrs) = bind_all(
+        &config.listeners,
+        cores,
+        config.plain_anywhere,
+        &config.socket,
+    )?;
+    let (admin, admin_addr) = bind_admin(config.admin)?;
+    let mut inboxes = Vec::with_capacity(cores);
+    let mut senders = Vec::with_capacity(cores);
+    for _ in 0..cores {
+        let waker = Waker::new().map_err(|e| io_error("cannot make an eventfd", e))?;
+        let (sender, receiver) = mailbox(config.mailbox, waker.clone());
+        senders.push(sender);
+        inboxes.push((receiver, waker));
+    }
+    let (to_control, inbox) = mpsc::channel(CONTROL_QUEUE);
+    let partitions = services.log.partitions(Topic::Delivery);
+    let node = Arc::new(NodeShared {
+        clock: Clock::start(),
+        shards: Shards::new(partitions, u32::try_from(cores).unwrap_or(1)),
+        counters: NodeCounters::new(cores),
+        addresses: AddressTable::new(config.admission.per_address_max),
+        log: services.log.clone(),
+        verifier,
+        cores: senders,
+        control: to_control,
+        stop: Waker::new().map_err(|e| io_error("cannot make an eventfd", e))?,
+        draining: AtomicBool::new(false),
+        memory_full: AtomicBool::new(false),
+        sessions: AtomicUsize::new(0),
+        public_url: public_url(&config, &addrs),
+        ports: addrs.iter().map(SocketAddr::port).collect(),
+        config,
+    });
+    let registry = admin::exporter(
+        node.counters.clone(),
+        &node.config.name,
+        services.metrics.clone(),
+    )?;
+    let transitions = Transitions::open(&*services.log)?;
+    let (stop_control, stop) = watch::channel(false);
+    let control = Control {
+        answers: Arc::new(Answers {
+            node: node.clone(),
+            log: services.log,
+            history: History::new(services.store.clone()),
+            store: services.store,
+            presence: services.presence,
+        }),
+        transitions,
+        inbox,
+        http: services.http,
+        admin: admin.map(|listener| (listener, admin::router(node.clone(), registry))),
+        stop,
+    };
+    let control = std::thread::Builder::new()
+        .name("hawser-control".to_owned())
+        .spawn(move || control::run(control))
+        .map_err(|e| io_error("cannot start the control thread", e))?;
+    let ended = Arc::new(Notify::new());
+    let mut handle = NodeHandle {
+        addrs,
+        admin: admin_addr,
+        node,
+        cores: Vec::with_capacity(cores),
+        control,
+        stop_control,
+        ended,
+    };
+    match handle.start_cores(inboxes, bound) {
+        Ok(()) => Ok(handle),
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = handle.join();
+            Err(error)
+        }
+    }
+}
+
+impl NodeHandle {
+    /// Client listeners, in the configuration's order, with their real ports.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// The admin listener.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What the node counts.
+    #[must_use]
+    pub fn counters(&self) -> &NodeCounters {
+        &self.node.counters
+    }
+
+    /// Sessions now.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.node.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Returns when a core has ended, which none does by itself unless it failed.
+    pub async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Keys or revocations were read again: every live session's token is judged anew.
+    pub fn recheck(&self) {
+        for core in &self.node.cores {
+            // A full mailbox is looked at by the next reload.
+            let _ = core.try_send(ToCore::Recheck);
+        }
+    }
+
+    /// Counts what was taken into force without a restart, or could not be.
+    pub(crate) fn reloaded(&self, taken: bool) {
+        // No other thread writes these two.
+        let counter = if taken {
+            Counter::Reloads
+        } else {
+            Counter::ReloadErrors
+        };
+        self.node.counters.control().inc(counter);
+    }
+
+    /// Stops accepting and tells every session to move. Returns at once; see `sessions`.
+    pub fn drain(&self) {
+        if self.node.draining.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.node.stop.wake();
+        let deadline_ms = self.node.config.drain_ms;
+        for core in &self.node.cores {
+            // A mailbox that is full now is not full for ever; `join` stops the core all the same.
+            let _ = core.try_send(ToCore::Drain { deadline_ms });
+        }
+    }
+
+    /// Closes what is left and waits for the threads.
+    ///
+    /// # Errors
+    /// What a core or the control thread failed of.
+    pub fn join(self) -> Result<(), String> {
+        self.node.draining.store(true, Ordering::Release);
+        self.node.stop.wake();
+        let mut result = Ok(());
+        for (index, core) in self.cores.into_iter().enumerate() {
+            while !core.is_finished() && self.node.cores[index].try_send(ToCore::Stop).is_err() {
+                std::thread::sleep(MAILBOX_PAUSE);
+            }
+            let ended = core
+                .join()
+                .unwrap_or_else(|_| Err("the thread panicked".to_owned()));
+            result = result.and(ended.map_err(|reason| format!("core {index}: {reason}")));
+        }
+        self.stop_control.send_replace(true);
+        let control = self
+            .control
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
+        result.and(control.map_err(|e| format!("control thread: {e}")))
+    }
+
+    fn start_cores(
+        &mut self,
+        inboxes: Vec<(Receiver<ToCore>, Waker)>,
+        bound: Vec<Vec<Bound>>,
+    ) -> Result<(), StartError> {
+        let usable = if self.node.config.pin {
+            runtime::usable_cores()
+        } else {
+            Vec::new()
+        };
+        let (started, starts) = sync_channel(bound.len().max(1));
+        for (index, ((inbox, waker), listeners)) in inboxes.into_iter().zip(bound).enumerate() {
+            let setup = CoreSetup {
+                index,
+                node: self.node.clone(),
+                listeners,
+                inbox,
+                waker,
+                pin: (!usable.is_empty()).then(|| usable[index % usable.len()]),
+            };
+            let (started, ended) = (started.clone(), self.ended.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("hawser-core-{index}"))
+                .spawn(move || {
+                    let result = run_core(setup, &started);
+                    ended.notify_one();
+                    result
+                })
+                .map_err(|e| io_error("cannot start a core's thread", e))?;
+            self.cores.push(thread);
+        }
+        drop(started);
+        for _ in 0..self.cores.len() {
+            match starts.recv_timeout(START_PATIENCE) {
+                Ok((_, Ok(()))) => {}
+                Ok((core, Err(reason))) => return Err(StartError::Core { core, reason }),
+                Err(_) => {
+                    let reason = "no word from it".to_owned();
+                    return Err(StartError::Core { core: 0, reason });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A core's thread, from its runtime to its end.
+fn run_core(
+    setup: CoreSetup,
+    started: &SyncSender<(usize, Result<(), String>)>,
+) -> Result<(), String> {
+    let index = setup.index;
+    // The channel has a place for every core; whoever waited may have given up.
+    let tell = |result: Result<(), String>| drop(started.try_send((index, result)));
+    let result = core::run(setup, || tell(Ok(()))).map_err(|error| error.to_string());
+    if let Err(reason) = &result {
+        tracing::error!(core = index, %reason, "a core has failed");
+        tell(result.clone());
+    }
+    result
+}
+
+fn bind_admin(
+    addr: Option<SocketAddr>,
+) -> Result<(Option<TcpListener>, Option<SocketAddr>), StartError> {
+    let Some(addr) = addr else {
+        return Ok((None, None));
+    };
+    let bind = || {
+        let listener = TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        Ok((listener, addr))
+    };
+    let (listener, addr) = bind().map_err(|source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken { addr },
+        _ => BindError::Io { addr, source },
+    })?;
+    Ok((Some(listener), Some(addr)))
+}
+
+/// The configured address, or the first listener's (TLS before plain).
+fn public_url(config: &NodeConfig, addrs: &[SocketAddr]) -> String {
+    if !config.public_url.is_empty() {
+        return config.public_url.clone();
+    }
+    let mut listeners = config.listeners.iter().zip(addrs);
+    let tls = listeners
+        .clone()
+        .find(|(listener, _)| listener.tls.is_some());
+    match tls.or_else(|| listeners.next()) {
+        Some((listener, addr)) if listener.tls.is_some() => format!("wss://{addr}/v1/ws"),
+        Some((_, addr)) => format!("ws://{addr}/v1/ws"),
+        None => String::new(),
+    }
+}
+
+fn io_error(what: &'static str, source: io::Error) -> StartError {
+    StartError::Io { what, source }
+}

@@ -1,0 +1,302 @@
+//! Arrivals at their owner core, and departures.
+
+use super::inbox::{Arriving, Greeting, Kind};
+use super::turn::Reactor;
+use crate::control::ToControl;
+use crate::counters::Counter;
+use crate::session::SessionId;
+use crate::session::connection::{Connection, Device, Held, Role, Stage};
+use crate::session::output::Output;
+use hawser_protocol::codes::CloseCode;
+use hawser_protocol::frame::ServerFrame;
+use hawser_protocol::ids::UserId;
+use hawser_protocol::limits;
+use hawser_protocol::pb;
+use hawser_protocol::server::{Session, Start};
+use hawser_ring::RingError;
+use hawser_wire::record::Layer;
+use hawser_wire::ws;
+use socket2::SockRef;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+
+/// An echo connection that says nothing for so long is closed, milliseconds.
+pub(super) const ECHO_IDLE_MS: u64 = 300_000;
+
+impl Reactor {
+    /// Takes a connection into a ring and begins to serve it.
+    pub(crate) fn arrive(&mut self, arriving: Arriving) {
+        let Arriving {
+            stream,
+            mut layer,
+            undecrypted,
+            carried,
+            decoder,
+            permit,
+            place,
+            kind,
+            ..
+        } = arriving;
+        let socket = &self.node.config.socket;
+        set_options(&stream, socket.send_buffer_bytes, socket.unsent_bytes);
+        let id = match self.adopt(OwnedFd::from(stream)) {
+            Ok(id) => id,
+            Err(fd) => {
+                self.counters.inc(Counter::RefusedSessions);
+                refuse(TcpStream::from(fd), &mut layer);
+                return;
+            }
+        };
+        let now_ms = self.node.clock.now_ms();
+        let mut held = Held {
+            frames: bytes::Bytes::new(),
+            carried,
+            undecrypted,
+        };
+        let (role, greeting) = match kind {
+            Kind::Echo => (Role::Echo { heard_ms: now_ms }, None),
+            Kind::Session(mut greeting) => {
+                held.frames = std::mem::take(&mut greeting.frames);
+                (Role::Session(Box::new(self.device(&greeting))), Some(greeting))
+            }
+        };
+        let connection = Connection {
+            id,
+            layer,
+            decoder,
+            incoming: Vec::new(),
+            output: Output::default(),
+            role,
+            stage: Stage::Open,
+            unread: false,
+            receiving: false,
+            dirty: false,
+            paused_until_ms: 0,
+            timer: None,
+            _address: permit,
+            _place: place,
+        };
+        self.sessions += 1;
+        self.counters.inc(Counter::SessionsOpened);
+        self.put(Box::new(connection));
+        self.with(id, |reactor, connection| match greeting {
+            None => {
+                reactor.arm(connection, now_ms + ECHO_IDLE_MS);
+                reactor.begin(connection, held);
+            }
+            Some(greeting) => reactor.greet(connection, *greeting, held),
+        });
+    }
+
+    /// Into the ring with the most room; the descriptor comes back when all are full.
+    fn adopt(&mut self, mut fd: OwnedFd) -> Result<SessionId, OwnedFd> {
+        let mut order: Vec<usize> = (0..self.rings.len()).collect();
+        order.sort_by_key(|ring| self.rings[*ring].ring.sockets());
+        for ring in order {
+            match self.rings[ring].ring.adopt(fd) {
+                Ok(key) => {
+                    let ring = u16::try_from(ring).unwrap_or(u16::MAX);
+                    return Ok(SessionId { ring, key });
+                }
+                Err((back, error)) => {
+                    if error != RingError::Full {
+                        tracing::warn!(%error, "a socket cannot be adopted");
+                    }
+                    fd = back;
+                }
+            }
+        }
+        Err(fd)
+    }
+
+    /// A device whose session begins once it is known where.
+    fn device(&self, greeting: &Greeting) -> Device {
+        let user = greeting.claims.user.clone();
+        let heartbeat_ms = greeting.hello.heartbeat_ms;
+        let expires_ms = greeting.claims.expires_at_ms;
+        let now = self.now();
+        let start = Start::Head(0);
+        Device {
+            partition: self.node.shards.partition(user.as_str()),
+            user,
+            device: greeting.device.clone(),
+            encoding: greeting.encoding,
+            session: Session::new(&self.settings, start, heartbeat_ms, expires_ms, now),
+            claims: greeting.claims.clone(),
+            watches: None,
+            resuming: None,
+            queued: false,
+            departed: false,
+            reading_log: false,
+            token_at_ms: 0,
+        }
+    }
+
+    /// The device is here: an older session of it gives way.
+    fn greet(&mut self, connection: &mut Connection, greeting: Greeting, held: Held) {
+        let id = connection.id;
+        let arrival = self
+            .users
+            .arrive(&greeting.claims.user, &greeting.device, id);
+        if arrival.first {
+            self.tell(greeting.claims.user.clone(), true);
+        }
+        if let Some(older) = arrival.displaced {
+            self.with(older, |reactor, older| {
+                let code = CloseCode::Displaced;
+                reactor.close(older, code.number(), "the device connected again");
+            });
+        }
+        self.resume(connection, greeting.hello, held);
+    }
+
+    /// Where the session begins is known: Welcome, then what came with the connection.
+    pub(super) fn welcome(
+        &mut self,
+        connection: &mut Connection,
+        hello: &pb::Hello,
+        start: Start,
+        held: Held,
+    ) {
+        let now = self.now();
+        let Role::Session(device) = &mut connection.role else {
+            return;
+        };
+        let expires_ms = device.claims.expires_at_ms;
+        let session = Session::new(&self.settings, start, hello.heartbeat_ms, expires_ms, now);
+        let (recovered, head) = match start {
+            Start::Resumed(from) => (true, self.head(device.partition).max(from)),
+            Start::Head(head) | Start::Live(head) => (false, head),
+        };
+        let timeout_ms = session.next_timeout(now);
+        let position = session.position();
+        let heartbeat_ms = session.heartbeat_ms();
+        device.session = session;
+        let resume_token = self.resume_token(device, position);
+        let (user, of) = (device.user.as_str().to_owned(), device.device.as_str());
+        let welcome = pb::Welcome {
+            session: self.name_of(connection.id),
+            user,
+            device: of.to_owned(),
+            server_time_ms: now.wall_ms,
+            generation: u32::from(self.delivery_generation),
+            partition: device.partition,
+            recovered,
+            head,
+            resume_token,
+            heartbeat_ms,
+            map_version: 0,
+            token_expires_at_ms: expires_ms,
+            limits: Some(self.limits()),
+            node: self.node.config.name.clone(),
+        };
+        connection.stage = Stage::Open;
+        self.reply(connection, &ServerFrame::Welcome(welcome));
+        self.arm(connection, timeout_ms);
+        if self.drain_at_ms.is_some() {
+            self.relocate(connection);
+        }
+        self.queue_if_behind(connection);
+        self.begin(connection, held);
+    }
+
+    /// Reads what came with the connection, then waits for more.
+    fn begin(&mut self, connection: &mut Connection, held: Held) {
+        let Held {
+            frames,
+            mut carried,
+            undecrypted,
+        } = held;
+        self.frames(connection, frames);
+        self.messages(connection, &mut carried);
+        if connection.layer.is_tls() {
+            // Even without bytes: the layer may hold plaintext that came with the handshake.
+            self.open(connection, &undecrypted);
+        } else {
+            let mut undecrypted = undecrypted;
+            self.messages(connection, &mut undecrypted);
+        }
+        let id = connection.id;
+        let ring = &mut self.rings[usize::from(id.ring)].ring;
+        if ring.is_live(id.key) && ring.poll_readable(id.key).is_err() {
+            self.drop_socket(connection);
+        }
+    }
+
+    /// Next offset of a partition, as far as this core has read it.
+    pub(super) fn head(&self, partition: u32) -> u64 {
+        self.replay.span(partition).map_or(0, |(_, end)| end)
+    }
+
+    fn limits(&self) -> pb::Limits {
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        pb::Limits {
+            frame_bytes_max: number(limits::FRAME_BYTES_MAX),
+            body_bytes_max: number(limits::BODY_BYTES_MAX),
+            sends_in_flight_max: number(limits::SENDS_IN_FLIGHT_MAX),
+            window_frames: number(self.settings.window_frames),
+            window_bytes: number(self.settings.window_bytes),
+        }
+    }
+
+    fn name_of(&self, id: SessionId) -> String {
+        let (core, ring) = (self.index, id.ring);
+        let (place, generation) = (id.key.index(), id.key.generation());
+        format!("{core}.{ring}.{place}.{generation}")
+    }
+
+    /// The connection leaves the tables; idempotent.
+    pub(super) fn departed(&mut self, connection: &mut Connection) {
+        let id = connection.id;
+        let Role::Session(device) = &mut connection.role else {
+            return;
+        };
+        if std::mem::replace(&mut device.departed, true) {
+            return;
+        }
+        self.unwatch(id, device);
+        if self.users.depart(device.user.as_str(), id) {
+            let user = device.user.clone();
+            self.tell(user, false);
+        }
+    }
+
+    /// Tells the control thread that a user came or went; what it has no room for is told later.
+    pub(super) fn tell(&mut self, user: UserId, came: bool) {
+        let message = if came {
+            ToControl::Came { user: user.clone() }
+        } else {
+            ToControl::Left { user: user.clone() }
+        };
+        if self.node.to_control(message) {
+            self.untold.remove(&user);
+        } else {
+            self.untold.insert(user, came);
+        }
+    }
+}
+
+/// Bounds what the kernel holds of a connection; one without works too.
+fn set_options(stream: &TcpStream, send_buffer_bytes: usize, unsent_bytes: u32) {
+    let socket = SockRef::from(stream);
+    if send_buffer_bytes > 0 {
+        let _ = socket.set_send_buffer_size(send_buffer_bytes);
+    }
+    if unsent_bytes > 0 {
+        let _ = socket.set_tcp_notsent_lowat(unsent_bytes);
+    }
+}
+
+/// Says `overloaded` to a connection that no ring has room for, as far as its socket takes it.
+fn refuse(mut stream: TcpStream, layer: &mut Layer) {
+    let mut plain = Vec::new();
+    let code = CloseCode::Overloaded;
+    ws::encode_close(code.number(), code.name(), None, &mut plain);
+    let mut sealed = Vec::new();
+    if layer.seal(&plain, &mut sealed).is_ok() {
+        layer.close_notify(&mut sealed);
+        // Non-blocking: a socket that has just been accepted takes so few bytes.
+        let _ = stream.write(&sealed);
+    }
+}

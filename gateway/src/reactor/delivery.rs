@@ -1,0 +1,457 @@
+//! From the delivery partitions to sessions: pushed to who is live, pulled for who is behind.
+
+use super::turn::Reactor;
+use crate::control::ToControl;
+use crate::counters::{Counter, Histogram};
+use crate::deliver::partition::{Partition, Polled};
+use crate::deliver::prepared::{Prepared, Written};
+use crate::deliver::replay::Missed;
+use crate::reactor::core::CoreError;
+use crate::session::SessionId;
+use crate::session::connection::{Connection, Device, Role};
+use bytes::Bytes;
+use hawser_engines::log::{ReadError, Record, Topic};
+use hawser_protocol::codes::CloseCode;
+use hawser_protocol::frame::{DeliverFlags, ServerFrame};
+use hawser_protocol::pb;
+use hawser_protocol::record::{CursorRecord, DeliveryView, EphemeralRecord, ViewKind};
+use hawser_protocol::server::Offer;
+use hawser_ring::Waker;
+
+/// Records of one partition in one turn, and of all.
+const RECORDS_PER_POLL: usize = 64;
+const RECORDS_PER_TURN: usize = 512;
+/// Records that one session reads from the ring before others have their turn.
+const RECORDS_PER_PULL: usize = 64;
+/// While so many bytes wait to go out, nothing more is delivered.
+const WAITING_BYTES_MAX: usize = 128 << 10;
+/// One read of the log below the ring.
+const LOG_READ_RECORDS: usize = 512;
+const LOG_READ_BYTES: usize = 512 << 10;
+/// One read of the cursors topic at the start.
+const CURSOR_READ_RECORDS: usize = 1_024;
+const CURSOR_READ_BYTES: usize = 4 << 20;
+
+impl Reactor {
+    /// Opens this core's partitions and loads their cursors. Blocks on the log.
+    pub(super) fn open_partitions(&mut self, waker: &Waker) -> Result<(), CoreError> {
+        let now_ms = self.node.clock.now_ms();
+        let core = u32::try_from(self.index).unwrap_or(u32::MAX);
+        let ids: Vec<u32> = self.node.shards.partitions_of(core).collect();
+        for id in ids {
+            let partition = Partition::open(&*self.node.log, id, waker)?;
+            self.replay.open(id, partition.first);
+            self.cursors.open(id, now_ms);
+            self.load_cursors(id)?;
+            self.partitions.push(partition);
+        }
+        Ok(())
+    }
+
+    fn load_cursors(&mut self, partition: u32) -> Result<(), ReadError> {
+        let log = self.node.log.clone();
+        let mut from = log.watermarks(Topic::Cursors, partition)?.low;
+        loop {
+            let records = log.read(
+                Topic::Cursors,
+                partition,
+                from,
+                CURSOR_READ_RECORDS,
+                CURSOR_READ_BYTES,
+            )?;
+            let Some(last) = records.last() else {
+                return Ok(());
+            };
+            from = last.offset + 1;
+            for record in &records {
+                // What another version or generation wrote says nothing of this log.
+                let Ok(decoded) = CursorRecord::decode(&record.value) else {
+                    continue;
+                };
+                if decoded.generation == self.delivery_generation {
+                    let cursors = decoded.cursors.into_iter();
+                    let rows = cursors.map(|c| (c.user, c.device, c.offset));
+                    self.cursors.load(partition, rows);
+                }
+            }
+        }
+    }
+
+    /// Consumes what the partitions have. Returns whether there may be more.
+    pub(super) fn deliver(&mut self) -> bool {
+        let now_ms = self.node.clock.now_ms();
+        let mut records = std::mem::take(&mut self.scratch.records);
+        let (mut more, mut left) = (false, RECORDS_PER_TURN);
+        for step in 0..self.partitions.len() {
+            let at = (self.next_partition + step) % self.partitions.len();
+            if left == 0 {
+                more = true;
+                self.next_partition = at;
+                break;
+            }
+            let partition = &mut self.partitions[at];
+            let polled = partition
+                .delivery
+                .poll(RECORDS_PER_POLL, now_ms, &mut records);
+            left = left.saturating_sub(records.len());
+            more |= self.polled(polled);
+            for record in records.drain(..) {
+                self.delivery_record(at, &record);
+            }
+            let partition = &mut self.partitions[at];
+            let polled = partition
+                .typing
+                .poll(RECORDS_PER_POLL, now_ms, &mut records);
+            more |= self.polled(polled);
+            for record in records.drain(..) {
+                self.typing_record(&record.value);
+            }
+        }
+        self.scratch.records = records;
+        more
+    }
+
+    fn polled(&mut self, polled: Polled) -> bool {
+        match polled {
+            Polled::More => return true,
+            Polled::Idle => {}
+            Polled::Skipped { low } => {
+                self.counters.inc(Counter::ReadErrors);
+                tracing::warn!(low, "records were lost to this reader before this offset");
+                return true;
+            }
+            Polled::Failed(error) => {
+                self.counters.inc(Counter::ReadErrors);
+                tracing::warn!(%error, "a delivery partition cannot be read");
+            }
+        }
+        false
+    }
+
+    fn delivery_record(&mut self, at: usize, record: &Record) {
+        let partition = &mut self.partitions[at];
+        let id = partition.id;
+        self.counters.inc(Counter::DeliveryRecords);
+        let wall_ms = self.node.clock.wall_ms();
+        let lag_ms = wall_ms.saturating_sub(record.timestamp_ms);
+        self.counters.observe(Histogram::DeliveryLagMs, lag_ms);
+        let prepared = DeliveryView::parse(&record.value).and_then(|view| {
+            let prepared = Prepared::new(record.offset, &view)?;
+            Ok((view, prepared))
+        });
+        let Ok((view, prepared)) = prepared else {
+            self.counters.inc(Counter::DeliveryBad);
+            let nobody = std::iter::empty();
+            return self.replay.push(id, record.offset, &record.value, nobody);
+        };
+        let marks = &mut partition.marks;
+        if !marks.pass(view.source_partition, view.source_seq, view.sub_index) {
+            self.counters.inc(Counter::DeliveryDuplicates);
+            let nobody = std::iter::empty();
+            return self.replay.push(id, record.offset, &record.value, nobody);
+        }
+        let recipients = prepared.recipients();
+        self.replay
+            .push(id, record.offset, &record.value, recipients);
+        if let ViewKind::Revoke(revoke) = &view.kind {
+            return self.revoke(revoke.user, revoke.device, revoke.reason);
+        }
+        for user in prepared.recipients() {
+            for at in 0..self.users.sessions(user).len() {
+                let session = self.users.sessions(user)[at].session;
+                self.push(session, &prepared);
+            }
+        }
+    }
+
+    /// Gives a record that has just come to a session of one of its recipients.
+    fn push(&mut self, id: SessionId, prepared: &Prepared<'_>) {
+        let Some(mut connection) = self.take(id) else {
+            return;
+        };
+        self.push_to(&mut connection, prepared);
+        self.put(connection);
+    }
+
+    fn push_to(&mut self, connection: &mut Connection, prepared: &Prepared<'_>) {
+        let room = connection.output.waiting() < WAITING_BYTES_MAX;
+        let open = connection.is_open();
+        let Role::Session(device) = &mut connection.role else {
+            return;
+        };
+        if !open {
+            return;
+        }
+        match device.session.offer(&self.settings, prepared.offset, room) {
+            Offer::Send => {
+                self.write(connection, prepared, DeliverFlags::default());
+            }
+            Offer::Syncing if prepared.answers(device) => {
+                // Not to be acknowledged: it comes again, with its offset, after the adoption.
+                let out = connection.output.plain(&mut self.pool);
+                let scratch = &mut self.scratch.frame;
+                let flags = DeliverFlags::default();
+                if let Some(written) = prepared.write(device, 0, flags, scratch, out) {
+                    self.answered(device, &written);
+                    self.touch(connection);
+                }
+            }
+            Offer::Later => {
+                if device.session.reading(&self.settings).is_none() {
+                    self.counters.inc(Counter::Lagged);
+                }
+            }
+            Offer::Old | Offer::Syncing => {}
+        }
+    }
+
+    /// Writes a record for a session and notes it; `false`: it was not for this device.
+    fn write(
+        &mut self,
+        connection: &mut Connection,
+        prepared: &Prepared<'_>,
+        flags: DeliverFlags,
+    ) -> bool {
+        let Role::Session(device) = &mut connection.role else {
+            return false;
+        };
+        let out = connection.output.plain(&mut self.pool);
+        let scratch = &mut self.scratch.frame;
+        let written = prepared.write(device, prepared.offset, flags, scratch, out);
+        let Some(written) = written else {
+            device.session.skip_to(prepared.offset + 1);
+            return false;
+        };
+        self.answered(device, &written);
+        self.counters.inc(Counter::Delivered);
+        self.counters.inc(Counter::FramesOut);
+        let Written { bytes, message, .. } = written;
+        device.session.delivered(prepared.offset, bytes, message);
+        self.touch(connection);
+        true
+    }
+
+    fn answered(&self, device: &mut Device, written: &Written) {
+        if let Some(id) = written.answers {
+            device.session.answered(id);
+        }
+    }
+
+    /// Puts a session that may read now on the list of those.
+    pub(super) fn queue_if_behind(&mut self, connection: &mut Connection) {
+        let room = connection.output.waiting() < WAITING_BYTES_MAX;
+        let id = connection.id;
+        let open = connection.is_open();
+        if let Role::Session(device) = &mut connection.role
+            && open
+            && room
+            && !device.queued
+            && !device.reading_log
+            && device.session.reading(&self.settings).is_some()
+        {
+            device.queued = true;
+            self.behind.push_back(id);
+        }
+    }
+
+    /// Lets sessions that are behind read. Returns whether some still may.
+    pub(super) fn pull(&mut self, max: usize) -> bool {
+        for _ in 0..max.min(self.behind.len()) {
+            let Some(id) = self.behind.pop_front() else {
+                break;
+            };
+            self.with(id, |reactor, connection| {
+                if let Some(device) = connection.device() {
+                    device.queued = false;
+                }
+                reactor.pull_for(connection);
+                reactor.queue_if_behind(connection);
+            });
+        }
+        !self.behind.is_empty()
+    }
+
+    fn pull_for(&mut self, connection: &mut Connection) {
+        for _ in 0..RECORDS_PER_PULL {
+            let room = connection.output.waiting() < WAITING_BYTES_MAX;
+            let Role::Session(device) = &mut connection.role else {
+                return;
+            };
+            let Some(from) = device.session.reading(&self.settings) else {
+                return;
+            };
+            if !room {
+                return;
+            }
+            match self.replay.next(device.partition, device.user.as_str(), from) {
+                Missed::Record { offset, value } => {
+                    let value: Bytes = value.clone();
+                    self.replay_record(connection, offset, &value);
+                }
+                Missed::End { offset } => return self.caught_up(connection, offset),
+                Missed::Below { .. } => return self.ask_log(connection, from),
+            }
+        }
+    }
+
+    /// Writes one record of the past.
+    fn replay_record(&mut self, connection: &mut Connection, offset: u64, value: &[u8]) {
+        let Role::Session(device) = &mut connection.role else {
+            return;
+        };
+        let prepared = DeliveryView::parse(value).and_then(|view| Prepared::new(offset, &view));
+        let Ok(prepared) = prepared else {
+            // Counted when it was consumed.
+            return device.session.skip_to(offset + 1);
+        };
+        let flags = match device.session.replaying() {
+            true => DeliverFlags::REPLAYED,
+            false => DeliverFlags::default(),
+        };
+        if self.write(connection, &prepared, flags) {
+            self.counters.inc(Counter::Replayed);
+        }
+    }
+
+    fn caught_up(&mut self, connection: &mut Connection, offset: u64) {
+        let Role::Session(device) = &mut connection.role else {
+            return;
+        };
+        let Some(offset) = device.session.at_end(offset) else {
+            return;
+        };
+        let resume_token = self.resume_token(device, offset);
+        let caught_up = pb::CaughtUp {
+            offset,
+            resume_token,
+        };
+        self.reply(connection, &ServerFrame::CaughtUp(caught_up));
+    }
+
+    /// What the ring no longer holds comes from the log, by the control thread.
+    fn ask_log(&mut self, connection: &mut Connection, from: u64) {
+        let Role::Session(device) = &mut connection.role else {
+            return;
+        };
+        let asked = ToControl::ReadLog {
+            core: self.index,
+            session: connection.id,
+            partition: device.partition,
+            from,
+            max: LOG_READ_RECORDS,
+            bytes: LOG_READ_BYTES,
+        };
+        // Full: the tick asks again.
+        if self.node.to_control(asked) {
+            device.reading_log = true;
+            self.counters.inc(Counter::LagLogReads);
+        } else {
+            self.counters.inc(Counter::ControlShed);
+            let again_ms = self.node.clock.now_ms() + 100;
+            self.arm(connection, again_ms);
+        }
+    }
+
+    /// The log has answered a session that is behind.
+    pub(super) fn log_read(
+        &mut self,
+        connection: &mut Connection,
+        result: Result<Vec<Record>, ReadError>,
+    ) {
+        if let Some(device) = connection.device() {
+            device.reading_log = false;
+        }
+        match result {
+            Ok(records) => {
+                for record in &records {
+                    if !self.log_record(connection, record) {
+                        break;
+                    }
+                }
+                // An empty read below the ring: the next look decides.
+                self.queue_if_behind(connection);
+            }
+            Err(ReadError::OutOfRange { .. }) => {
+                // What it misses is gone: never a part of it. It comes again and is told to sync.
+                self.counters.inc(Counter::LagLost);
+                let code = CloseCode::Unavailable;
+                self.close(connection, code.number(), "the log no longer holds what is missed");
+            }
+            Err(_) => {
+                let again_ms = self.node.clock.now_ms() + 500;
+                self.arm(connection, again_ms);
+            }
+        }
+    }
+
+    /// One record of the whole partition; `false`: the session takes no more now.
+    fn log_record(&mut self, connection: &mut Connection, record: &Record) -> bool {
+        let room = connection.output.waiting() < WAITING_BYTES_MAX;
+        let Role::Session(device) = &mut connection.role else {
+            return false;
+        };
+        let position = device.session.reading(&self.settings);
+        let Some(position) = position.filter(|_| room) else {
+            return false;
+        };
+        if record.offset < position {
+            return true;
+        }
+        let view = DeliveryView::parse(&record.value);
+        let prepared = view.and_then(|view| Prepared::new(record.offset, &view));
+        let is_mine = prepared.is_ok_and(|p| p.is_for(device.user.as_str()));
+        if is_mine {
+            self.replay_record(connection, record.offset, &record.value);
+        } else {
+            device.session.skip_to(record.offset + 1);
+        }
+        true
+    }
+
+    /// Somebody types: to the recipients' sessions that watch the chat.
+    fn typing_record(&mut self, value: &[u8]) {
+        let Ok(EphemeralRecord::Typing {
+            chat,
+            user,
+            stopped,
+            recipients,
+        }) = EphemeralRecord::decode(value)
+        else {
+            self.counters.inc(Counter::DeliveryBad);
+            return;
+        };
+        let expires_in_ms = if stopped { 0 } else { hawser_protocol::limits::TYPING_TTL_MS };
+        let frame = ServerFrame::TypingUpdate(pb::TypingUpdate {
+            chat: chat.as_str().to_owned(),
+            user: user.as_str().to_owned(),
+            stopped,
+            expires_in_ms: u32::try_from(expires_in_ms).unwrap_or(u32::MAX),
+        });
+        for recipient in recipients.iter().filter(|r| **r != user) {
+            for at in 0..self.users.sessions(recipient.as_str()).len() {
+                let session = self.users.sessions(recipient.as_str())[at].session;
+                self.signal(session, &frame, |device| device.watches(&chat));
+            }
+        }
+    }
+
+    /// Sends what may be lost, where it is wanted and the connection is not busy.
+    pub(super) fn signal(
+        &mut self,
+        id: SessionId,
+        frame: &ServerFrame,
+        wants: impl Fn(&Device) -> bool,
+    ) {
+        let Some(mut connection) = self.take(id) else {
+            return;
+        };
+        let busy = connection.output.waiting() >= WAITING_BYTES_MAX / 2;
+        let wanted = connection.device().is_some_and(|device| wants(device));
+        if wanted && busy {
+            self.counters.inc(Counter::TypingShed);
+        } else if wanted && connection.is_open() {
+            self.reply(&mut connection, frame);
+        }
+        self.put(connection);
+    }
+}

@@ -1,0 +1,183 @@
+//! Messages from other threads: arrivals, answers of the control thread, drain, stop.
+
+use super::inbox::ToCore;
+use super::turn::Reactor;
+use crate::session::SessionId;
+use crate::session::connection::{Connection, Role, Stage};
+use hawser_engines::presence::Presence;
+use hawser_protocol::codes::{CloseCode, ErrorCode};
+use hawser_protocol::frame::ServerFrame;
+use hawser_protocol::ids::{DeviceId, UserId};
+use hawser_protocol::pb;
+
+/// Of the time for a drain, the clients' slots fill this share, in percent.
+const SLOTS_PERCENT: u64 = 70;
+
+impl Reactor {
+    /// Reads the inbox. Returns whether there may be more.
+    pub(super) fn letters(&mut self, max: usize) -> bool {
+        for _ in 0..max {
+            let Some(letter) = self.inbox.try_recv() else {
+                return false;
+            };
+            self.letter(letter);
+        }
+        true
+    }
+
+    fn letter(&mut self, letter: ToCore) {
+        match letter {
+            ToCore::Arrive(arriving) => self.arrive(*arriving),
+            ToCore::SyncPage { session, page } => self.with(session, |reactor, connection| {
+                if let Some(device) = connection.device() {
+                    device.session.synced();
+                    reactor.reply(connection, &ServerFrame::SyncPage(*page));
+                }
+            }),
+            ToCore::PresenceOf { session, states } => self.with(session, |reactor, connection| {
+                for (user, state) in states {
+                    reactor.reply(connection, &presence(&user, state));
+                }
+            }),
+            ToCore::PresenceChanged { user, state } => {
+                let frame = presence(&user, state);
+                for at in 0..self.users.watchers(user.as_str()).len() {
+                    let session = self.users.watchers(user.as_str())[at];
+                    self.signal(session, &frame, |_| true);
+                }
+            }
+            ToCore::Replay {
+                session,
+                from,
+                result,
+            } => self.with(session, |reactor, connection| match connection.stage {
+                Stage::Resuming => reactor.looked(connection, from, result),
+                Stage::Open => reactor.log_read(connection, result),
+                Stage::Closing { .. } => {}
+            }),
+            ToCore::Denied {
+                session,
+                frame_type,
+                code,
+            } => self.with(session, |reactor, connection| {
+                let error = pb::Error {
+                    code: u32::from(code.number()),
+                    text: code.name().to_owned(),
+                    frame_type: u32::from(frame_type.0),
+                    ..pb::Error::default()
+                };
+                reactor.count_error(error.code);
+                reactor.reply(connection, &ServerFrame::Error(error));
+            }),
+            ToCore::Revoked {
+                user,
+                device,
+                reason,
+            } => {
+                let device = device.as_ref().map(DeviceId::as_str);
+                self.revoke(user.as_str(), device, &reason);
+            }
+            ToCore::Recheck => self.recheck(),
+            ToCore::Drain { deadline_ms } => self.drain(deadline_ms),
+            ToCore::Stop => self.stop(),
+        }
+    }
+
+    /// Closes a user's sessions: all, or one device's.
+    pub(super) fn revoke(&mut self, user: &str, device: Option<&str>, reason: &str) {
+        let sessions = self.users.sessions(user).iter();
+        let concerned = sessions.filter(|p| device.is_none_or(|d| p.device.as_str() == d));
+        let concerned: Vec<SessionId> = concerned.map(|p| p.session).collect();
+        for session in concerned {
+            self.close_with(session, ErrorCode::Revoked, CloseCode::Revoked, reason);
+        }
+    }
+
+    /// The list of revocations is new.
+    fn recheck(&mut self) {
+        for session in self.all_sessions() {
+            let verifier = self.node.verifier.clone();
+            let revoked = self
+                .find(session)
+                .and_then(Connection::device)
+                .is_some_and(|device| verifier.revoked(&device.claims));
+            if revoked {
+                self.close_with(session, ErrorCode::Revoked, CloseCode::Revoked, "revoked");
+            }
+        }
+    }
+
+    fn close_with(&mut self, id: SessionId, code: ErrorCode, close: CloseCode, reason: &str) {
+        self.with(id, |reactor, connection| {
+            let error = pb::Error {
+                code: u32::from(code.number()),
+                text: reason.to_owned(),
+                ..pb::Error::default()
+            };
+            reactor.reply(connection, &ServerFrame::Error(error));
+            reactor.close(connection, close.number(), reason);
+        });
+    }
+
+    /// Tells everybody to move, each at its slot; what is left at the deadline is closed.
+    fn drain(&mut self, deadline_ms: u64) {
+        let at_ms = self.node.clock.now_ms() + deadline_ms;
+        self.drain_at_ms = Some(at_ms);
+        for session in self.all_sessions() {
+            self.with(session, |reactor, connection| reactor.relocate(connection));
+        }
+    }
+
+    /// Tells one session to move.
+    pub(super) fn relocate(&mut self, connection: &mut Connection) {
+        let now_ms = self.node.clock.now_ms();
+        let left_ms = self.drain_at_ms.map_or(0, |at| at.saturating_sub(now_ms));
+        let range_ms = (left_ms * SLOTS_PERCENT / 100).max(1);
+        let Role::Session(device) = &mut connection.role else {
+            return;
+        };
+        // Spread by the device, so that it is the same when it is told twice.
+        let spread = u64::from(hawser_protocol::partition::murmur2(
+            device.device.as_str().as_bytes(),
+        ));
+        let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        let (slot_ms, deadline_ms) = (number(spread % range_ms), number(left_ms));
+        let url = self.node.public_url.clone();
+        let mut actions = self.actions();
+        device
+            .session
+            .drain(&url, slot_ms, deadline_ms, &mut actions);
+        self.perform(connection, actions);
+    }
+
+    /// Closes everything; the core returns once the closes have had their moment.
+    fn stop(&mut self) {
+        self.flush_records(true);
+        for session in self.all_sessions() {
+            self.with(session, |reactor, connection| {
+                let code = CloseCode::Moved;
+                reactor.close(connection, code.number(), code.name());
+            });
+        }
+        self.stop_at_ms = Some(self.node.clock.now_ms() + super::ticks::STOP_MS);
+    }
+
+    /// Every connection that is a session.
+    pub(super) fn all_sessions(&self) -> Vec<SessionId> {
+        let users = self.users.iter().flat_map(|(_, sessions)| sessions);
+        users.map(|present| present.session).collect()
+    }
+}
+
+fn presence(user: &UserId, state: Presence) -> ServerFrame {
+    let (state, last_seen_ms) = match state {
+        Presence::Online => (pb::PresenceState::PresenceOnline, 0),
+        Presence::Offline { last_seen_ms } => (pb::PresenceState::PresenceOffline, last_seen_ms),
+        Presence::Unknown => (pb::PresenceState::PresenceUnknown, 0),
+    };
+    ServerFrame::PresenceUpdate(pb::PresenceUpdate {
+        user: user.as_str().to_owned(),
+        state: i32::from(state),
+        last_seen_ms,
+    })
+}

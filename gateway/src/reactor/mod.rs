@@ -1,0 +1,19 @@
+//! One core: its thread, its rings, its turn.
+
+mod actions;
+pub(crate) mod appends;
+mod arrivals;
+pub(crate) mod core;
+mod delivery;
+mod frames;
+pub(crate) mod guard;
+pub(crate) mod inbox;
+mod letters;
+pub(crate) mod readiness;
+mod replies;
+mod resuming;
+pub(crate) mod runtime;
+mod sockets;
+mod ticks;
+mod turn;
+pub(crate) mod users;

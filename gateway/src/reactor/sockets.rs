@@ -1,0 +1,321 @@
+//! Sockets of the session rings: receiving while there is room, one send at a time, closing in order.
+
+use super::guard::guarded;
+use super::turn::Reactor;
+use crate::counters::Counter;
+use crate::session::SessionId;
+use crate::session::connection::{Connection, Role, Stage};
+use crate::session::output::Went;
+use hawser_protocol::server::Action;
+use hawser_ring::{Event, Key, RecvBuf, RecvOutcome, SendOutcome};
+
+/// While so many bytes wait to go out, nothing more is received: a client that asks and does not
+/// read stops itself.
+const WAITING_BYTES_MAX: usize = 256 << 10;
+/// How long a peer may take to answer our close, milliseconds.
+const CLOSE_MS: u64 = 2_000;
+
+impl Reactor {
+    /// One completion.
+    pub(super) fn ring_event(&mut self, ring: usize, event: Event) {
+        let id = |key: Key| SessionId {
+            ring: u16::try_from(ring).unwrap_or(u16::MAX),
+            key,
+        };
+        match event {
+            Event::Readable { key, .. } => self.with(id(key), |reactor, connection| {
+                connection.unread = true;
+                reactor.receive(connection);
+            }),
+            Event::Received { key, outcome } => self.with(id(key), |reactor, connection| {
+                connection.receiving = false;
+                reactor.received(connection, outcome);
+            }),
+            Event::Writable { key, .. } => self.with(id(key), |reactor, connection| {
+                connection.output.writable();
+                reactor.touch(connection);
+            }),
+            Event::Sent {
+                key,
+                buf,
+                from,
+                outcome,
+            } => self.sent(id(key), buf, from, outcome),
+            Event::ShutDown { .. } | Event::Gone { .. } | Event::Woken => {}
+        }
+    }
+
+    /// Does one step for one connection: a panic in it ends that connection alone.
+    pub(super) fn with(&mut self, id: SessionId, step: impl FnOnce(&mut Self, &mut Connection)) {
+        let Some(mut connection) = self.take(id) else {
+            return;
+        };
+        if guarded(|| step(self, &mut connection)).is_err() {
+            self.counters.inc(Counter::Panics);
+            self.drop_socket(&mut connection);
+        }
+        self.settle(connection);
+    }
+
+    /// Asks for what waits in the socket, if this is the time for it.
+    pub(super) fn receive(&mut self, connection: &mut Connection) {
+        let full = connection.output.waiting() > WAITING_BYTES_MAX && connection.is_open();
+        let held = connection.stage == Stage::Resuming;
+        if connection.receiving || !connection.unread || full || held {
+            return;
+        }
+        if connection.paused_until_ms > self.node.clock.now_ms() {
+            return;
+        }
+        let id = connection.id;
+        let ring = &mut self.rings[usize::from(id.ring)].ring;
+        if ring.recv(id.key).is_ok() {
+            connection.unread = false;
+            connection.receiving = true;
+        }
+    }
+
+    fn received(&mut self, connection: &mut Connection, outcome: RecvOutcome) {
+        match outcome {
+            RecvOutcome::Data { data, more } => {
+                connection.unread |= more;
+                self.counters.add(Counter::BytesIn, data.len() as u64);
+                self.data(connection, data);
+                self.receive(connection);
+            }
+            RecvOutcome::WouldBlock => self.receive(connection),
+            RecvOutcome::NoBuffers => {
+                // They come back within this turn.
+                connection.unread = true;
+                self.receive(connection);
+            }
+            RecvOutcome::End => self.ended_by_peer(connection),
+            RecvOutcome::Failed(_) => self.drop_socket(connection),
+        }
+    }
+
+    fn data(&mut self, connection: &mut Connection, mut data: RecvBuf) {
+        if !connection.is_open() {
+            return;
+        }
+        let pause_ms = self.heard(connection, data.len());
+        if pause_ms > 0 {
+            connection.paused_until_ms = self.node.clock.now_ms() + u64::from(pause_ms);
+            let at = connection.paused_until_ms;
+            self.arm(connection, at);
+        }
+        if connection.layer.is_tls() {
+            self.open(connection, &data);
+        } else {
+            self.messages(connection, &mut data);
+        }
+    }
+
+    /// Opens ciphertext and reads the messages in it.
+    pub(super) fn open(&mut self, connection: &mut Connection, bytes: &[u8]) {
+        let mut cipher = std::mem::take(&mut self.scratch.cipher);
+        let mut plain = std::mem::take(&mut self.scratch.plain);
+        cipher.clear();
+        plain.clear();
+        cipher.extend_from_slice(&connection.incoming);
+        cipher.extend_from_slice(bytes);
+        connection.incoming = Vec::new();
+        let sealed = connection.output.sealed();
+        let opened = connection.layer.open(&mut cipher, &mut plain, sealed);
+        if connection.output.tail() > 0 {
+            self.touch(connection);
+        }
+        self.messages(connection, &mut plain);
+        match opened {
+            Ok(opened) => {
+                if !cipher.is_empty() && connection.is_open() {
+                    connection.incoming = cipher.as_slice().into();
+                }
+                if opened.closed {
+                    self.ended_by_peer(connection);
+                }
+            }
+            Err(_) => {
+                self.counters.inc(Counter::TlsRecordErrors);
+                self.begin_closing(connection);
+            }
+        }
+        self.scratch.cipher = cipher;
+        self.scratch.plain = plain;
+    }
+
+    /// The peer sends no more.
+    fn ended_by_peer(&mut self, connection: &mut Connection) {
+        match connection.stage {
+            Stage::Closing { shut: true, .. } => self.drop_socket(connection),
+            Stage::Closing { .. } => {}
+            Stage::Open | Stage::Resuming => {
+                if connection.layer.is_tls() && connection.output.waiting() == 0 {
+                    self.counters.inc(Counter::TlsTruncated);
+                }
+                self.begin_closing(connection);
+            }
+        }
+    }
+
+    /// Nothing more is said to the peer but what is in the output already.
+    pub(super) fn begin_closing(&mut self, connection: &mut Connection) {
+        if matches!(connection.stage, Stage::Closing { .. }) {
+            return;
+        }
+        let deadline_ms = self.node.clock.now_ms() + CLOSE_MS;
+        connection.stage = Stage::Closing {
+            deadline_ms,
+            shut: false,
+        };
+        connection.incoming = Vec::new();
+        self.departed(connection);
+        self.arm(connection, deadline_ms);
+        self.touch(connection);
+        // What still comes must be read, or our last word is overtaken by a reset.
+        self.receive(connection);
+    }
+
+    fn sent(&mut self, id: SessionId, buffer: Vec<u8>, from: usize, outcome: SendOutcome) {
+        if let SendOutcome::Sent(bytes) = outcome {
+            self.counters.add(Counter::BytesOut, bytes as u64);
+        }
+        let Some(mut connection) = self.take(id) else {
+            self.pool.give(buffer);
+            return;
+        };
+        let now_ms = self.node.clock.now_ms();
+        let output = &mut connection.output;
+        match output.sent(buffer, from, outcome, now_ms, &mut self.pool) {
+            Went::All => {
+                self.touch(&mut connection);
+                self.receive(&mut connection);
+                self.queue_if_behind(&mut connection);
+            }
+            Went::Full => {
+                let polled = self.rings[usize::from(id.ring)].ring.poll_writable(id.key);
+                if polled.is_err() {
+                    self.drop_socket(&mut connection);
+                }
+                let slow_ms = self.node.config.session.slow_reader_ms;
+                let since = connection.output.full_since_ms().unwrap_or(now_ms);
+                self.arm(&mut connection, since + slow_ms);
+            }
+            Went::Broken => self.drop_socket(&mut connection),
+        }
+        self.settle(connection);
+    }
+
+    /// Sends what waits, for every connection that has something.
+    pub(super) fn flush(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty);
+        for id in &dirty {
+            let Some(mut connection) = self.take(*id) else {
+                continue;
+            };
+            connection.dirty = false;
+            self.send(&mut connection);
+            self.settle(connection);
+        }
+        // The memory is used again; whatever became dirty meanwhile comes with the next turn.
+        let mut dirty = dirty;
+        dirty.clear();
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    fn send(&mut self, connection: &mut Connection) {
+        let id = connection.id;
+        let next = connection
+            .output
+            .next(&mut connection.layer, &mut self.pool);
+        match next {
+            Ok(Some((buffer, from))) => {
+                self.counters.inc(Counter::SocketSends);
+                let ring = &mut self.rings[usize::from(id.ring)].ring;
+                if let Err((buffer, _)) = ring.send(id.key, buffer, from) {
+                    self.pool.give(buffer);
+                    self.drop_socket(connection);
+                }
+            }
+            Ok(None) => self.shut_if_done(connection),
+            Err(_) => self.drop_socket(connection),
+        }
+    }
+
+    /// While closing: once everything has gone out, our direction ends.
+    fn shut_if_done(&mut self, connection: &mut Connection) {
+        let Stage::Closing { deadline_ms, shut } = connection.stage else {
+            return;
+        };
+        if shut || connection.output.waiting() > 0 {
+            return;
+        }
+        connection.layer.close_notify(connection.output.sealed());
+        if connection.output.tail() > 0 {
+            self.send(connection);
+            return;
+        }
+        connection.stage = Stage::Closing {
+            deadline_ms,
+            shut: true,
+        };
+        let id = connection.id;
+        let ring = &mut self.rings[usize::from(id.ring)].ring;
+        if ring.shutdown_write(id.key).is_err() {
+            self.drop_socket(connection);
+        }
+    }
+
+    /// Ends the connection at once.
+    pub(super) fn drop_socket(&mut self, connection: &mut Connection) {
+        let id = connection.id;
+        // Closed already where it is stale.
+        let _ = self.rings[usize::from(id.ring)].ring.close(id.key);
+        self.departed(connection);
+    }
+
+    /// Puts a connection that was in hand into its place, unless it was closed.
+    fn settle(&mut self, mut connection: Box<Connection>) {
+        let id = connection.id;
+        if self.rings[usize::from(id.ring)].ring.is_live(id.key) {
+            self.put(connection);
+            return;
+        }
+        self.departed(&mut connection);
+        if let Some((handle, _)) = connection.timer.take() {
+            self.timers.cancel(handle);
+        }
+        self.sessions -= 1;
+        self.counters.inc(Counter::SessionsClosed);
+    }
+
+    /// Bytes of the peer's. Returns for how long nothing more should be received, milliseconds.
+    fn heard(&mut self, connection: &mut Connection, bytes: usize) -> u32 {
+        let now = self.now();
+        match &mut connection.role {
+            Role::Session(device) => device.session.heard(&self.settings, bytes, now),
+            Role::Echo { heard_ms } => {
+                *heard_ms = now.ms;
+                0
+            }
+        }
+    }
+
+    /// Looks at a connection again at this time, or before.
+    pub(super) fn arm(&mut self, connection: &mut Connection, at_ms: u64) {
+        if let Some((handle, set_ms)) = connection.timer {
+            if set_ms <= at_ms {
+                return;
+            }
+            self.timers.cancel(handle);
+        }
+        let handle = self.timers.insert(at_ms, connection.id);
+        connection.timer = Some((handle, at_ms));
+    }
+
+    /// Takes the scratch list of actions, empty; give it back by [`Reactor::perform`].
+    pub(super) fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.scratch.actions)
+    }
+}

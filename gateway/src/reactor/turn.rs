@@ -1,0 +1,281 @@
+//! What one core owns, and one turn of its loop: bounded work of each kind, then one submit a ring.
+
+use super::appends::Appends;
+use super::core::CoreError;
+use super::inbox::ToCore;
+use super::readiness::Readiness;
+use super::users::Users;
+use crate::counters::{CoreCounters, Counter, Gauge, Histogram};
+use crate::deliver::cursors::CursorTable;
+use crate::deliver::partition::Partition;
+use crate::deliver::receipts::PendingReceipts;
+use crate::deliver::replay::ReplayRings;
+use crate::node::shared::NodeShared;
+use crate::session::SessionId;
+use crate::session::connection::Connection;
+use crate::session::pool::Pool;
+use ahash::AHashMap;
+use hawser_engines::log::{Record, Topic};
+use hawser_protocol::ids::UserId;
+use hawser_protocol::resume::ResumeKey;
+use hawser_protocol::server::{Action, Now, Settings};
+use hawser_ring::{Receiver, Ring, RingConfig, TimerWheel, Waker};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Completions of one ring in one turn.
+const EVENTS_PER_TURN: usize = 1_024;
+/// Messages of the inbox in one turn.
+const LETTERS_PER_TURN: usize = 256;
+/// Outcomes of appends in one turn.
+const OUTCOMES_PER_TURN: usize = 1_024;
+/// Sessions that read the replay ring in one turn.
+const PULLS_PER_TURN: usize = 128;
+/// Deadlines in one turn.
+const TIMERS_PER_TURN: usize = 512;
+/// Granularity of deadlines, milliseconds.
+const TICK_MS: u64 = 20;
+/// A partition writes its changed cursors at most so often, and everything it knows so often.
+const CURSOR_DELTA_MS: u64 = 1_000;
+const CURSOR_SNAPSHOT_MS: u64 = 3_600_000;
+
+/// A ring and the connections in it, by the place of their sockets.
+pub(super) struct SessionRing {
+    pub(super) ring: Ring,
+    pub(super) connections: Vec<Option<Box<Connection>>>,
+}
+
+/// Memory that is used again in every step.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) frame: Vec<u8>,
+    pub(super) cipher: Vec<u8>,
+    pub(super) plain: Vec<u8>,
+    pub(super) actions: Vec<Action>,
+    pub(super) records: Vec<Record>,
+}
+
+/// See the module.
+pub(crate) struct Reactor {
+    pub(super) index: usize,
+    pub(super) node: Arc<NodeShared>,
+    pub(super) counters: Arc<CoreCounters>,
+    pub(super) settings: Settings,
+    pub(super) rings: Vec<SessionRing>,
+    pub(super) users: Users,
+    pub(super) partitions: Vec<Partition>,
+    pub(super) replay: ReplayRings,
+    pub(super) cursors: CursorTable,
+    pub(super) receipts: PendingReceipts,
+    pub(super) appends: Appends,
+    pub(super) inbox: Receiver<ToCore>,
+    pub(super) timers: TimerWheel<SessionId>,
+    /// Connections with something to send.
+    pub(super) dirty: Vec<SessionId>,
+    /// Sessions that are behind and may read.
+    pub(super) behind: VecDeque<SessionId>,
+    pub(super) pool: Pool,
+    pub(super) scratch: Scratch,
+    pub(super) resume_key: ResumeKey,
+    pub(super) delivery_generation: u16,
+    /// Users whose coming (or going) the control thread had no room for.
+    pub(super) untold: AHashMap<UserId, bool>,
+    pub(super) sessions: usize,
+    pub(super) tick_at_ms: u64,
+    pub(super) gauge_at_ms: u64,
+    /// Where the delivery partitions are looked at next, so that none waits for ever.
+    pub(super) next_partition: usize,
+    /// When what is left is closed, while draining.
+    pub(super) drain_at_ms: Option<u64>,
+    /// When the core returns, once told to stop.
+    pub(super) stop_at_ms: Option<u64>,
+    pub(super) stopped: bool,
+    letters_wait: bool,
+}
+
+impl Reactor {
+    /// Makes the rings and opens the partitions. Blocks on the log; nothing is served yet.
+    pub(super) fn new(
+        index: usize,
+        node: Arc<NodeShared>,
+        inbox: Receiver<ToCore>,
+        waker: Waker,
+    ) -> Result<Self, CoreError> {
+        let config = &node.config;
+        let limits = config.ring;
+        let ring_config = RingConfig {
+            sq_entries: limits.entries,
+            cq_entries: limits.entries * 4,
+            files: limits.files_per_ring,
+            buffers: limits.buffers,
+            buffer_bytes: u32::try_from(limits.buffer_bytes).unwrap_or(u32::MAX),
+        };
+        let mut rings = Vec::with_capacity(limits.rings_per_core);
+        for _ in 0..limits.rings_per_core.max(1) {
+            rings.push(SessionRing {
+                ring: Ring::new(ring_config)?,
+                connections: Vec::new(),
+            });
+        }
+        let now_ms = node.clock.now_ms();
+        let session = &config.session;
+        let settings = Settings {
+            heartbeat_ms: session.heartbeat_ms,
+            window_frames: session.window_frames,
+            window_bytes: session.window_bytes,
+            sends_per_second: session.sends_per_second,
+            sends_burst: session.sends_burst,
+            bytes_per_second: session.bytes_per_second,
+        };
+        let mut reactor = Self {
+            index,
+            counters: node.counters.core(index).clone(),
+            settings,
+            rings,
+            users: Users::default(),
+            partitions: Vec::new(),
+            replay: ReplayRings::new(config.replay_bytes / config.cores.max(1)),
+            cursors: CursorTable::new(CURSOR_DELTA_MS, CURSOR_SNAPSHOT_MS),
+            receipts: PendingReceipts::default(),
+            appends: Appends::new(node.log.clone(), config.appends_max, waker.clone()),
+            inbox,
+            timers: TimerWheel::new(now_ms, TICK_MS),
+            dirty: Vec::new(),
+            behind: VecDeque::new(),
+            pool: Pool::default(),
+            scratch: Scratch::default(),
+            resume_key: ResumeKey::new(&config.resume_key),
+            delivery_generation: node.log.generation(Topic::Delivery),
+            untold: AHashMap::new(),
+            sessions: 0,
+            tick_at_ms: 0,
+            gauge_at_ms: 0,
+            next_partition: 0,
+            drain_at_ms: None,
+            stop_at_ms: None,
+            stopped: false,
+            letters_wait: true,
+            node,
+        };
+        reactor.open_partitions(&waker)?;
+        Ok(reactor)
+    }
+
+    /// What to wait on for each ring.
+    pub(super) fn readiness(&self) -> std::io::Result<Vec<Readiness>> {
+        self.rings.iter().map(|r| Readiness::of(&r.ring)).collect()
+    }
+
+    /// The core's waker was used: the inbox, outcomes or partitions have something.
+    pub(super) fn woken(&mut self) {
+        self.letters_wait = true;
+    }
+
+    /// Whether the core has been told to stop.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// One turn. Returns whether there is more to do at once.
+    pub(super) fn turn(&mut self) -> bool {
+        let began_us = self.node.clock.now_us();
+        let mut more = false;
+        for ring in 0..self.rings.len() {
+            more |= self.ring_events(ring);
+        }
+        if self.letters_wait {
+            self.letters_wait = self.letters(LETTERS_PER_TURN);
+            more |= self.letters_wait;
+        }
+        more |= self.outcomes(OUTCOMES_PER_TURN);
+        more |= self.deliver();
+        more |= self.pull(PULLS_PER_TURN);
+        more |= self.deadlines(TIMERS_PER_TURN);
+        self.tick();
+        self.flush();
+        more |= !self.dirty.is_empty();
+        for ring in &mut self.rings {
+            if let Err(error) = ring.ring.submit() {
+                tracing::error!(%error, "a session ring cannot submit");
+            }
+            more |= ring.ring.has_events();
+        }
+        let took = self.node.clock.now_us().saturating_sub(began_us);
+        self.counters.observe(Histogram::TurnUs, took);
+        more
+    }
+
+    /// Both clocks.
+    pub(super) fn now(&self) -> Now {
+        Now {
+            ms: self.node.clock.now_ms(),
+            wall_ms: self.node.clock.wall_ms(),
+        }
+    }
+
+    fn ring_events(&mut self, ring: usize) -> bool {
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = self.rings[ring].ring.next_event() else {
+                return false;
+            };
+            self.ring_event(ring, event);
+        }
+        true
+    }
+
+    fn outcomes(&mut self, max: usize) -> bool {
+        for _ in 0..max {
+            let Some(outcome) = self.appends.next_outcome() else {
+                return false;
+            };
+            self.outcome(outcome);
+        }
+        true
+    }
+
+    /// A session's connection, if it lives and nobody has it in hand.
+    pub(super) fn find(&mut self, id: SessionId) -> Option<&mut Connection> {
+        let ring = self.rings.get_mut(usize::from(id.ring))?;
+        let connection = ring.connections.get_mut(id.key.index())?.as_deref_mut()?;
+        (connection.id == id).then_some(connection)
+    }
+
+    /// Takes a connection in hand; give it back with [`Reactor::put`], or end it.
+    pub(super) fn take(&mut self, id: SessionId) -> Option<Box<Connection>> {
+        let ring = self.rings.get_mut(usize::from(id.ring))?;
+        let place = ring.connections.get_mut(id.key.index())?;
+        place.take_if(|connection| connection.id == id)
+    }
+
+    /// Puts a connection into its place.
+    pub(super) fn put(&mut self, connection: Box<Connection>) {
+        let id = connection.id;
+        let connections = &mut self.rings[usize::from(id.ring)].connections;
+        if connections.len() <= id.key.index() {
+            connections.resize_with(id.key.index() + 1, || None);
+        }
+        connections[id.key.index()] = Some(connection);
+    }
+
+    /// Marks a connection as having something to send.
+    pub(super) fn touch(&mut self, connection: &mut Connection) {
+        if !std::mem::replace(&mut connection.dirty, true) {
+            self.dirty.push(connection.id);
+        }
+    }
+
+    /// Sets gauges; a few stores.
+    pub(super) fn gauge(&self) {
+        let counters = &self.counters;
+        counters.set(Gauge::Sessions, self.sessions);
+        counters.set(Gauge::Users, self.users.len());
+        counters.set(Gauge::ReplayBytes, self.replay.bytes());
+        counters.set(Gauge::ReplayEntries, self.replay.entries());
+        counters.set(Gauge::InFlight, self.appends.in_flight());
+        counters.set(Gauge::Cursors, self.cursors.len());
+        counters.set(Gauge::Partitions, self.partitions.len());
+        let evicted = self.replay.evicted();
+        let told = counters.counter(Counter::RingEvictions);
+        counters.add(Counter::RingEvictions, evicted.saturating_sub(told));
+    }
+}

@@ -1,0 +1,287 @@
+//! From the command line to a running node and back: settings, engines, node, signals, drain.
+
+use crate::accept::listener::BindError;
+use crate::backing::{self, Backing, BackingError};
+use crate::banner::Banner;
+use crate::certs::{self, CertError, Certificates, Source};
+use crate::cli::{self, Cli, Command, RunArgs, TokenArgs};
+use crate::config::Config;
+use crate::config::node::node_config;
+use crate::node::{self, NodeHandle, StartError, descriptors};
+use crate::reload::Reloads;
+use hawser_engines::embedded::OpenError;
+use hawser_fanout::settings::{self, SettingsError};
+use hawser_protocol::ids::{DeviceId, UserId};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+
+/// How often a drain looks whether the sessions have gone.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Why the program ends with another code than 0; each says the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Command line or configuration.
+    #[error("{0}")]
+    Settings(#[from] SettingsError),
+    /// A value of the command line.
+    #[error("{0}")]
+    Argument(String),
+    /// Certificate or key.
+    #[error("{0}")]
+    Certificate(#[from] CertError),
+    /// TLS itself.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Engines, keys, secrets.
+    #[error("{0}")]
+    Backing(#[from] BackingError),
+    /// The node.
+    #[error("{0}")]
+    Start(#[from] StartError),
+    /// While running.
+    #[error("{0}")]
+    Running(String),
+}
+
+impl Failure {
+    /// As `--help` says.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Argument(_) | Self::Certificate(_) | Self::Tls(_) => 2,
+            Self::Backing(error) => match error {
+                BackingError::Data(OpenError::Config(_) | OpenError::Partitions { .. })
+                | BackingError::Auth(_)
+                | BackingError::Secret { .. } => 2,
+                BackingError::Data(_)
+                | BackingError::NoDirectory { .. }
+                | BackingError::Ingest(_)
+                | BackingError::Issuer(_)
+                | BackingError::Demo(_) => 5,
+                BackingError::Kafka(_) => 1,
+            },
+            Self::Start(error) => match error {
+                StartError::NoIoUring(_) => 3,
+                StartError::Bind(BindError::PlainBeyondLoopback { .. }) => 2,
+                StartError::Bind(_) => 4,
+                _ => 1,
+            },
+            Self::Running(_) => 1,
+        }
+    }
+}
+
+/// Does what the command line says; errors are written to standard error.
+#[must_use]
+pub fn main(args: &Cli) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let mut stderr = io::stderr().lock();
+            // Nobody is left to tell where that fails.
+            let _ = writeln!(stderr, "hawser-gateway: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run(args: &Cli) -> Result<(), Failure> {
+    match &args.command {
+        Some(Command::ConfigReference) => {
+            print(cli::reference());
+            return Ok(());
+        }
+        Some(Command::Token(token)) => return print_token(&args.run, token),
+        None => {}
+    }
+    let config = args.run.settings()?;
+    if args.run.print_config {
+        print(settings::print(&config));
+        return Ok(());
+    }
+    if args.run.check_config {
+        print("the configuration is sound\n");
+        return Ok(());
+    }
+    if !args.run.embedded {
+        let text = "store, presence and directory are embedded in this version, so run with --embedded \
+                    (the log may be Kafka all the same: --set log.kind=kafka)";
+        return Err(Failure::Argument(text.to_owned()));
+    }
+    serve(&config)
+}
+
+/// Runs the node until a signal ends it.
+fn serve(config: &Config) -> Result<(), Failure> {
+    start_output(config)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certificates = Certificates::open(certificate_source(config), provider.clone())?;
+    let tls = certs::server_config(certificates.clone(), provider, config.tls.tls12)?;
+    let descriptors = descriptors::raise();
+    let backing = Backing::open(config)?;
+    let node_config = node_config(config, &tls, backing.resume_key, descriptors)?;
+    let started = node::start(
+        node_config,
+        backing.services.clone(),
+        backing.verifier.clone(),
+    );
+    let node = match started {
+        Ok(node) => node,
+        Err(error) => {
+            backing.close();
+            return Err(error.into());
+        }
+    };
+    let banner = Banner {
+        config,
+        node: &node,
+        certificates: &certificates,
+        recovery: &backing.recovery(),
+    };
+    print(banner.to_string());
+    let reloads = Reloads {
+        certificates,
+        verifier: backing.verifier.clone(),
+    };
+    let every = Duration::from_millis(u64::from(config.tls.reload_ms));
+    let drain = Duration::from_millis(u64::from(config.node.drain_ms));
+    let waited = wait(&node, &reloads, every, drain);
+    let joined = node.join().map_err(Failure::Running);
+    drop(reloads);
+    backing.close();
+    waited.and(joined)
+}
+
+/// Serves signals until the node is to stop, and drained.
+fn wait(
+    node: &NodeHandle,
+    reloads: &Reloads,
+    every: Duration,
+    drain: Duration,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Running(e.to_string()))?;
+    runtime.block_on(async {
+        let mut signals = Signals::new().map_err(|e| Failure::Running(format!("signals: {e}")))?;
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                wish = signals.next() => match wish {
+                    Wish::End => break,
+                    Wish::Reload => {
+                        tracing::info!("SIGHUP: certificates, keys and revocations are read again");
+                        reloads.reload(node);
+                    }
+                },
+                _ = ticks.tick() => reloads.reload(node),
+                () = node.ended() => return Err(Failure::Running("a core has ended".to_owned())),
+            }
+        }
+        tracing::info!(sessions = node.sessions(), "draining");
+        node.drain();
+        let deadline = Instant::now() + drain;
+        while node.sessions() > 0 && Instant::now() < deadline {
+            tokio::select! {
+                wish = signals.next() => if wish == Wish::End { break },
+                () = tokio::time::sleep(DRAIN_LOOK) => {}
+            }
+        }
+        tracing::info!(left = node.sessions(), "drained");
+        Ok(())
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns when a signal comes.
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::End,
+            _ = self.interrupt.recv() => Wish::End,
+            _ = self.hangup.recv() => Wish::Reload,
+        }
+    }
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    End,
+    Reload,
+}
+
+fn print_token(run: &RunArgs, args: &TokenArgs) -> Result<(), Failure> {
+    let config = run.settings()?;
+    let wrong = |what: &str, e: &dyn std::fmt::Display| Failure::Argument(format!("--{what}: {e}"));
+    let user = UserId::new(&args.user).map_err(|e| wrong("user", &e))?;
+    let device = DeviceId::new(&args.device).map_err(|e| wrong("device", &e))?;
+    let issuer = backing::issuer(&config)?;
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let token = issuer.issue(&user, Some(&device), args.ttl_s, args.admin_scope, now_ms);
+    print(format!("{token}\n"));
+    Ok(())
+}
+
+fn certificate_source(config: &Config) -> Source {
+    let tls = &config.tls;
+    if tls.cert.is_empty() {
+        return Source::SelfMade {
+            dir: backing::keys_dir(config),
+            names: tls.names.clone(),
+        };
+    }
+    Source::Files {
+        cert: PathBuf::from(&tls.cert),
+        key: PathBuf::from(&tls.key),
+    }
+}
+
+/// Structured logs, to standard error.
+fn start_output(config: &Config) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.output.filter).map_err(|e| {
+        SettingsError::Contradiction {
+            key: "output.filter".to_owned(),
+            reason: e.to_string(),
+        }
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let installed = match config.output.format.as_str() {
+        "json" => builder.json().try_init(),
+        _ => builder.with_target(false).try_init(),
+    };
+    installed.map_err(|e| Failure::Running(e.to_string()))
+}
+
+fn print(text: impl AsRef<str>) {
+    let mut stdout = io::stdout().lock();
+    // A closed pipe is the reader's choice.
+    let _ = stdout.write_all(text.as_ref().as_bytes());
+    let _ = stdout.flush();
+}

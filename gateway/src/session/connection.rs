@@ -1,0 +1,140 @@
+//! One established connection of a core: record layer, WebSocket state, output, and what it is.
+
+use super::SessionId;
+use super::output::Output;
+use crate::accept::admission::AddressPermit;
+use crate::node::shared::SessionPermit;
+use crate::reactor::inbox::Encoding;
+use ahash::AHashSet;
+use bytes::Bytes;
+use hawser_fanout::auth::Claims;
+use hawser_protocol::ids::{ChatId, DeviceId, UserId};
+use hawser_protocol::pb;
+use hawser_protocol::server::{Session, resume};
+use hawser_ring::TimerHandle;
+use hawser_wire::record::Layer;
+use hawser_wire::ws;
+
+/// See the module. What an idle one costs in user space beside its TLS state is asserted below.
+pub(crate) struct Connection {
+    pub(crate) id: SessionId,
+    pub(crate) layer: Layer,
+    pub(crate) decoder: ws::Decoder,
+    /// Ciphertext that is not a whole record.
+    pub(crate) incoming: Vec<u8>,
+    pub(crate) output: Output,
+    pub(crate) role: Role,
+    pub(crate) stage: Stage,
+    /// More may wait in the socket, and nobody has asked for it.
+    pub(crate) unread: bool,
+    /// A receive is in flight.
+    pub(crate) receiving: bool,
+    /// On the list of what has something to send.
+    pub(crate) dirty: bool,
+    /// Above its byte rate: nothing is received before this time.
+    pub(crate) paused_until_ms: u64,
+    pub(crate) timer: Option<(TimerHandle, u64)>,
+    pub(crate) _address: AddressPermit,
+    pub(crate) _place: SessionPermit,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 288);
+const _: () = assert!(size_of::<Device>() <= 400);
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Waits for the log to say whether it may resume.
+    Resuming,
+    /// Frames go both ways.
+    Open,
+    /// Our close frame is on its way; what comes is thrown away. Closed at the latest then.
+    Closing {
+        /// Monotonic, milliseconds.
+        deadline_ms: u64,
+        /// Our direction is shut down.
+        shut: bool,
+    },
+}
+
+/// What a connection is.
+pub(crate) enum Role {
+    /// A device's session.
+    Session(Box<Device>),
+    /// Echoes every message.
+    Echo {
+        /// When it last sent a byte, milliseconds.
+        heard_ms: u64,
+    },
+}
+
+/// A device's session.
+pub(crate) struct Device {
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceId,
+    pub(crate) partition: u32,
+    pub(crate) encoding: Encoding,
+    pub(crate) session: Session,
+    pub(crate) claims: Claims,
+    pub(crate) watches: Option<Box<Watches>>,
+    pub(crate) resuming: Option<Box<Resuming>>,
+    /// On the list of sessions that are behind and may read.
+    pub(crate) queued: bool,
+    /// It has left the tables of its core.
+    pub(crate) departed: bool,
+    /// A read of the log below the ring is under way.
+    pub(crate) reading_log: bool,
+    /// When the last resume token was made, monotonic milliseconds.
+    pub(crate) token_at_ms: u64,
+}
+
+/// What a session watches; most watch a few.
+#[derive(Default)]
+pub(crate) struct Watches {
+    pub(crate) users: Vec<UserId>,
+    pub(crate) chats: AHashSet<ChatId>,
+}
+
+/// What is kept until the log has been asked.
+pub(crate) struct Resuming {
+    pub(crate) hello: pb::Hello,
+    pub(crate) claim: resume::Claim,
+    /// Of the record that the claim is checked against, once known; 0: there is none.
+    pub(crate) checksum: Option<u32>,
+    /// The place asked for exists.
+    pub(crate) from_known: bool,
+    pub(crate) held: Held,
+}
+
+/// Bytes that came with the connection and have not been looked at.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// Frames of the Hello's own WebSocket message.
+    pub(crate) frames: Bytes,
+    /// Opened, not decoded.
+    pub(crate) carried: Vec<u8>,
+    /// Not opened.
+    pub(crate) undecrypted: Vec<u8>,
+}
+
+impl Connection {
+    /// The device, where this is a session.
+    pub(crate) fn device(&mut self) -> Option<&mut Device> {
+        match &mut self.role {
+            Role::Session(device) => Some(device),
+            Role::Echo { .. } => None,
+        }
+    }
+
+    /// Whether frames are exchanged.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+}
+
+impl Device {
+    /// Whether it watches typing in a chat.
+    pub(crate) fn watches(&self, chat: &ChatId) -> bool {
+        self.watches.as_ref().is_some_and(|w| w.chats.contains(chat))
+    }
+}

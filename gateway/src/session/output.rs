@@ -1,0 +1,218 @@
+//! What goes out of one connection: plaintext until the socket takes it, then one sealed piece.
+//!
+//! Bytes are sealed only when no send is in flight and the socket was not found full, so that a slow
+//! reader costs at most one sealed tail; what may be waiting in plaintext is bounded by the session's
+//! window and by the receiving, which stops while much waits.
+
+use super::pool::Pool;
+use hawser_ring::SendOutcome;
+use hawser_wire::record::{Layer, RecordError};
+
+/// Plaintext sealed for one send.
+const SEAL_BYTES: usize = 64 << 10;
+/// The same for a socket that was full a moment ago.
+const SEAL_BYTES_SLOW: usize = 4 << 10;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// To be sealed, from `plain_at` on.
+    plain: Vec<u8>,
+    plain_at: usize,
+    /// Sealed and not sent, from `sealed_at` on.
+    sealed: Vec<u8>,
+    sealed_at: usize,
+    /// Bytes of the send in flight.
+    in_flight: usize,
+    /// When the socket was first found full since something last went out, milliseconds.
+    full_since_ms: Option<u64>,
+    /// It waits for the socket to be writable.
+    blocked: bool,
+    slow: bool,
+}
+
+/// What became of a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Went {
+    /// All of it; there may be more to send.
+    All,
+    /// The socket is full: wait for it to be writable.
+    Full,
+    /// The connection is broken.
+    Broken,
+}
+
+impl Output {
+    /// Where plaintext is appended.
+    pub(crate) fn plain(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
+        if self.plain.capacity() == 0 {
+            self.plain = pool.take();
+        }
+        &mut self.plain
+    }
+
+    /// Where bytes are appended that the record layer has made itself, in their order.
+    pub(crate) fn sealed(&mut self) -> &mut Vec<u8> {
+        &mut self.sealed
+    }
+
+    /// Bytes that have not gone out.
+    pub(crate) fn waiting(&self) -> usize {
+        self.plain.len() - self.plain_at + self.tail() + self.in_flight
+    }
+
+    /// Sealed bytes that the socket did not take.
+    pub(crate) fn tail(&self) -> usize {
+        self.sealed.len() - self.sealed_at
+    }
+
+    /// When the socket was found full, if it still is.
+    pub(crate) fn full_since_ms(&self) -> Option<u64> {
+        self.full_since_ms
+    }
+
+
+    /// The socket takes bytes again.
+    pub(crate) fn writable(&mut self) {
+        self.blocked = false;
+    }
+
+    /// The next send: buffer and where to begin; `None` when there is nothing, or not yet.
+    ///
+    /// # Errors
+    /// The record layer can seal no more: close.
+    pub(crate) fn next(
+        &mut self,
+        layer: &mut Layer,
+        pool: &mut Pool,
+    ) -> Result<Option<(Vec<u8>, usize)>, RecordError> {
+        if self.blocked || self.in_flight > 0 {
+            return Ok(None);
+        }
+        if self.tail() == 0 && self.plain.len() > self.plain_at {
+            self.seal(layer, pool)?;
+        }
+        if self.tail() == 0 {
+            return Ok(None);
+        }
+        self.in_flight = self.tail();
+        let from = std::mem::take(&mut self.sealed_at);
+        Ok(Some((std::mem::take(&mut self.sealed), from)))
+    }
+
+    /// A send has ended; `buffer` is the one that `next` gave, from `from` on.
+    pub(crate) fn sent(
+        &mut self,
+        buffer: Vec<u8>,
+        from: usize,
+        outcome: SendOutcome,
+        now_ms: u64,
+        pool: &mut Pool,
+    ) -> Went {
+        self.in_flight = 0;
+        let sent = match outcome {
+            SendOutcome::Sent(sent) => sent,
+            SendOutcome::WouldBlock => 0,
+            SendOutcome::Failed(_) => {
+                pool.give(buffer);
+                return Went::Broken;
+            }
+        };
+        if sent > 0 {
+            self.full_since_ms = None;
+        }
+        let at = from + sent;
+        if at >= buffer.len() {
+            pool.give(buffer);
+            self.slow = false;
+            return Went::All;
+        }
+        self.put_back(buffer, at);
+        self.full_since_ms = self.full_since_ms.or(Some(now_ms));
+        self.blocked = true;
+        self.slow = true;
+        Went::Full
+    }
+
+    /// What could not be sent goes before what was sealed meanwhile.
+    fn put_back(&mut self, mut buffer: Vec<u8>, at: usize) {
+        buffer.extend_from_slice(&self.sealed[self.sealed_at..]);
+        self.sealed = buffer;
+        self.sealed_at = at;
+    }
+
+    fn seal(&mut self, layer: &mut Layer, pool: &mut Pool) -> Result<(), RecordError> {
+        debug_assert!(self.sealed_at == self.sealed.len());
+        let most = if self.slow { SEAL_BYTES_SLOW } else { SEAL_BYTES };
+        let whole = self.plain.len() - self.plain_at;
+        if !layer.is_tls() {
+            // Plain bytes go out as they are: no copy.
+            std::mem::swap(&mut self.sealed, &mut self.plain);
+            self.sealed_at = std::mem::take(&mut self.plain_at);
+            self.plain.clear();
+            pool.give(std::mem::take(&mut self.plain));
+            return Ok(());
+        }
+        if self.sealed.capacity() == 0 {
+            self.sealed = pool.take();
+        }
+        self.sealed.clear();
+        self.sealed_at = 0;
+        let end = self.plain_at + whole.min(most);
+        layer.seal(&self.plain[self.plain_at..end], &mut self.sealed)?;
+        self.plain_at = end;
+        if end == self.plain.len() {
+            self.plain_at = 0;
+            pool.give(std::mem::take(&mut self.plain));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn send(output: &mut Output, pool: &mut Pool) -> Option<(Vec<u8>, usize)> {
+        output.next(&mut Layer::Plain, pool).expect("plain")
+    }
+
+    #[test]
+    fn one_send_at_a_time_takes_all_that_waits() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.plain(&mut pool).extend_from_slice(b"one");
+        output.plain(&mut pool).extend_from_slice(b"two");
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        assert_eq!((&buffer[from..], output.waiting()), (&b"onetwo"[..], 6));
+        output.plain(&mut pool).extend_from_slice(b"three");
+        assert_eq!(send(&mut output, &mut pool), None);
+        let went = output.sent(buffer, from, SendOutcome::Sent(6), 5, &mut pool);
+        assert_eq!(went, Went::All);
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        assert_eq!(&buffer[from..], b"three");
+    }
+
+    #[test]
+    fn what_the_socket_did_not_take_goes_first_when_it_is_writable() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.plain(&mut pool).extend_from_slice(b"abcdef");
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        output.sealed().extend_from_slice(b"!");
+        let went = output.sent(buffer, from, SendOutcome::Sent(2), 7, &mut pool);
+        assert_eq!(went, Went::Full);
+        assert_eq!((output.tail(), output.full_since_ms()), (5, Some(7)));
+        output.plain(&mut pool).extend_from_slice(b"gh");
+        assert_eq!(send(&mut output, &mut pool), None, "blocked");
+        output.writable();
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        assert_eq!(&buffer[from..], b"cdef!");
+        let went = output.sent(buffer, from, SendOutcome::WouldBlock, 9, &mut pool);
+        assert_eq!((went, output.full_since_ms()), (Went::Full, Some(7)));
+        output.writable();
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        output.sent(buffer, from, SendOutcome::Sent(5), 9, &mut pool);
+        assert_eq!(output.full_since_ms(), None);
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        assert_eq!(&buffer[from..], b"gh");
+    }
+}
