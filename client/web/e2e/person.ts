@@ -90,7 +90,7 @@ export class Person {
   }
 
   async openChat(title: string): Promise<void> {
-    await this.page.locator(".chat-row", { hasText: title }).click();
+    await this.page.locator(".chat-row", { has: this.page.locator(".chat-title", { hasText: title }) }).click();
     await this.composer.waitFor();
   }
 
