@@ -6,14 +6,14 @@
 mod support;
 
 use hawser_engines::kafka::{KafkaConfig, KafkaLog, KafkaRetention};
-use hawser_engines::log::{Log, ProduceError, Start, Topic};
+use hawser_engines::log::{Appended, Log, ProduceError, Start, Topic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::{NoWake, PATIENCE, Told, append, outcomes, read_all, record};
+use support::{NoWake, PATIENCE, Told, append, read_all, record};
 
 /// Three brokers on ports of their own, ended and removed when dropped.
 struct Cluster {
@@ -122,7 +122,8 @@ fn check(log: &dyn Log, seen: &Seen) {
 
 fn outage_of_all(cluster: &Cluster, log: &dyn Log, seen: &mut Seen) {
     // In flight at the moment of the outage.
-    let (done, told) = outcomes();
+    let (sender, told) = channel();
+    let done: Arc<dyn Appended> = Arc::new(Timed(Mutex::new(sender)));
     let killer = std::thread::scope(|scope| {
         let killed = scope.spawn(|| {
             cluster.engines(&["kill", "kafka-1", "kafka-2", "kafka-3"]);
@@ -182,15 +183,30 @@ fn outage_of_the_hanging_kind(cluster: &Cluster, log: &dyn Log) {
     cluster.engines(&[&["cont"], &names[..]].concat());
 }
 
-fn answered_within_a_second(told: &Receiver<Told>, sent: &[(Instant, String)], seen: &mut Seen) {
-    let mut left = sent.len();
+/// Outcomes with the moment in which each came.
+struct Timed(Mutex<Sender<(Told, Instant)>>);
+
+impl Appended for Timed {
+    fn appended(&self, tag: u64, outcome: Result<u64, ProduceError>) {
+        let sender = self.0.lock().unwrap();
+        let _ = sender.send(((tag, outcome), Instant::now()));
+    }
+}
+
+fn answered_within_a_second(
+    told: &Receiver<(Told, Instant)>,
+    sent: &[(Instant, String)],
+    seen: &mut Seen,
+) {
+    let (mut left, mut longest) = (sent.len(), Duration::ZERO);
     while left > 0 {
-        let (tag, outcome) = told
+        let ((tag, outcome), at) = told
             .recv_timeout(PATIENCE)
             .expect("every record is answered");
         left -= 1;
         let (since, value) = &sent[usize::try_from(tag).unwrap()];
-        let waited = since.elapsed();
+        let waited = at.saturating_duration_since(*since);
+        longest = longest.max(waited);
         match outcome {
             Ok(offset) => {
                 seen.acked.insert((0, offset), value.clone());
@@ -205,6 +221,7 @@ fn answered_within_a_second(told: &Receiver<Told>, sent: &[(Instant, String)], s
             "{value} waited {waited:?}"
         );
     }
+    println!("all killed: longest wait for an answer {longest:?}");
 }
 
 #[test]
@@ -240,11 +257,18 @@ fn a_killed_leader_and_a_killed_cluster_lose_nothing_acknowledged_and_are_answer
     outage_of_all(&cluster, &*log, &mut seen);
     let back = Instant::now();
     cluster.engines(&["start", "kafka-1", "kafka-2", "kafka-3"]);
-    send(&*log, &mut seen, "back", Duration::from_secs(2));
+    let up = back.elapsed();
+    while log.writable().is_err() {
+        assert!(back.elapsed() < PATIENCE * 3, "never writable again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let writable = back.elapsed();
+    append(&*log, record(Topic::ChatMessages, 3, b"first")).unwrap();
+    let taken = back.elapsed();
     println!(
-        "appends again {:?} after the start of the brokers",
-        back.elapsed()
+        "brokers listen after {up:?}, writable after {writable:?}, a record taken after {taken:?}"
     );
+    send(&*log, &mut seen, "back", Duration::from_secs(2));
     check(&*log, &seen);
 
     outage_of_the_hanging_kind(&cluster, &*log);
