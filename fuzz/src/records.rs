@@ -151,7 +151,7 @@ fn samples() -> Option<Vec<Vec<u8>>> {
         group(GroupOp::Create {
             name: "friends".to_owned(),
             picture: String::new(),
-            members: users.clone(),
+            members: users,
         }),
         group(GroupOp::SetAdmin {
             user: user.clone(),

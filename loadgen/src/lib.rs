@@ -1,7 +1,18 @@
 //! Load generator and correctness checker for Hawser.
+//!
+//! [`run`] conducts; each [`engine`] thread drives its sessions on one ring; [`link`] and [`session`] are sans-IO;
+//! [`check`] judges what arrived, [`report`] tells it.
 
 pub mod args;
 pub mod check;
+pub mod engine;
+pub mod groups;
+pub mod link;
 pub mod payload;
+pub mod plan;
 pub mod random;
 pub mod report;
+pub mod run;
+pub mod session;
+pub mod target;
+pub mod tokens;

@@ -1,5 +1,7 @@
 //! Seeded pseudo-random numbers (splitmix64): the same seed makes the same load.
 
+use std::time::Duration;
+
 /// One step of splitmix64; also a good mixer of its argument.
 #[must_use]
 pub fn step(state: u64) -> u64 {
@@ -40,13 +42,17 @@ impl Random {
 
     /// Time to the next of Poisson arrivals at `per_second`, nanoseconds.
     pub fn exponential_ns(&mut self, per_second: f64) -> u64 {
-        let ns = -self.unit().ln() / per_second * 1e9;
-        if ns.is_finite() && ns < 1e18 {
-            ns as u64
-        } else {
-            u64::MAX / 4
-        }
+        nanoseconds(-self.unit().ln() / per_second)
     }
+}
+
+/// Seconds as whole nanoseconds; what is no time or too long is the largest time that sums of it do not overflow.
+#[must_use]
+pub fn nanoseconds(seconds: f64) -> u64 {
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    u64::try_from(time.as_nanos())
+        .unwrap_or(u64::MAX)
+        .min(u64::MAX / 4)
 }
 
 #[cfg(test)]

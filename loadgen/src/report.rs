@@ -1,8 +1,10 @@
 //! What a run found: latencies, rates, correctness, the server's memory and CPU time; as text and JSON.
 
 use crate::check::Findings;
+use hawser_protocol::codes::ErrorCode;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
@@ -151,6 +153,18 @@ pub struct Report {
     pub deliver: Quantiles,
     /// Correctness.
     pub findings: Findings,
+    /// Refusals and `Error` frames by code.
+    pub errors: BTreeMap<u32, u64>,
+    /// Closes of live sessions by code; 0: without one.
+    pub closes: BTreeMap<u16, u64>,
+    /// Messages that the schedule wanted and that no session could take.
+    pub shed: u64,
+    /// Deliveries whose sender, chat or body is not what was sent.
+    pub foreign: u64,
+    /// Users whose deliveries were not judged: never live, or their place in the log was lost.
+    pub unjudged: u64,
+    /// The first failures in words.
+    pub failures: Vec<String>,
     /// The server over time.
     pub samples: Vec<Sample>,
     /// Resident bytes of this load generator at the end.
@@ -158,21 +172,29 @@ pub struct Report {
 }
 
 impl Report {
-    /// Bytes of RSS plus slab per session between the first and the last idle sample, when they are at
-    /// least 10,000 sessions apart. Slab is the whole machine's: both ends of loopback connections are in it.
+    /// Whether every promise was kept.
     #[must_use]
-    pub fn bytes_per_session(&self) -> Option<f64> {
+    pub fn clean(&self) -> bool {
+        self.findings.clean() && self.foreign == 0
+    }
+
+    /// Bytes per session, RSS and slab, between the samples of the fewest and the most idle sessions, when they are at
+    /// least 10,000 apart. Slab is the whole machine's: both ends of loopback connections are in it.
+    #[must_use]
+    pub fn bytes_per_session(&self) -> Option<(f64, f64)> {
+        let idle = || self.samples.iter().filter(|sample| sample.phase == "idle");
         let (first, last) = (
-            self.samples.first()?,
-            self.samples.iter().max_by_key(|s| s.sessions)?,
+            idle().min_by_key(|s| s.sessions)?,
+            idle().max_by_key(|s| s.sessions)?,
         );
         let sessions = last
             .sessions
             .checked_sub(first.sessions)
             .filter(|n| *n >= 10_000)?;
-        let bytes =
-            (last.usage.rss + last.usage.slab) as f64 - (first.usage.rss + first.usage.slab) as f64;
-        Some(bytes / sessions as f64)
+        let slope = |of: fn(&Usage) -> u64| {
+            (of(&last.usage) as f64 - of(&first.usage) as f64) / sessions as f64
+        };
+        Some((slope(|usage| usage.rss), slope(|usage| usage.slab)))
     }
 
     /// For people.
@@ -202,7 +224,7 @@ impl Report {
             f.duplicated,
             f.reordered,
             f.seq_regressed,
-            if f.clean() { "kept" } else { "BROKEN" }
+            if self.clean() { "kept" } else { "BROKEN" }
         );
         let _ = writeln!(
             out,
@@ -230,13 +252,43 @@ impl Report {
                 last.usage.descriptors
             );
         }
-        if let Some(bytes) = self.bytes_per_session() {
+        if let Some((rss, slab)) = self.bytes_per_session() {
             let _ = writeln!(
                 out,
-                "           {bytes:.0} bytes per session (slope of RSS + slab; slab holds both ends of loopback)"
+                "           {:.0} bytes per idle session: {rss:.0} RSS + {slab:.0} slab (both ends of loopback)",
+                rss + slab
             );
         }
+        self.troubles(&mut out);
         out
+    }
+
+    fn troubles(&self, out: &mut String) {
+        let named = |code: &u32| {
+            let known = u16::try_from(*code).ok().and_then(ErrorCode::from_number);
+            known.map_or_else(|| code.to_string(), |code| code.name().to_owned())
+        };
+        for (code, count) in &self.errors {
+            let _ = writeln!(out, "errors     {count} × {}", named(code));
+        }
+        for (code, count) in &self.closes {
+            let _ = writeln!(out, "closes     {count} × {code}");
+        }
+        for (count, what) in [
+            (self.shed, "messages had no session to take them"),
+            (self.foreign, "deliveries were not what was sent"),
+            (
+                self.unjudged,
+                "users were not judged (never live, or lost their place)",
+            ),
+        ] {
+            if count > 0 {
+                let _ = writeln!(out, "           {count} {what}");
+            }
+        }
+        for words in &self.failures {
+            let _ = writeln!(out, "failure    {words}");
+        }
     }
 }
 

@@ -1,0 +1,178 @@
+//! Connections: opened at the ramp's pace, opened again after a pause.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use hawser_protocol::codes::ReconnectPolicy;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::{Counters, Engine, Timer, wall_ms};
+use crate::session::Stage;
+
+/// Handshakes under way per thread at most; the rest of the ramp waits.
+const CONNECTING_MAX: u32 = 512;
+/// The first pause before another attempt.
+const PAUSE_MS: u64 = 200;
+/// The longest.
+const PAUSE_MS_MAX: u64 = 5_000;
+
+impl Engine {
+    /// Begins the connections that are due. Returns when the next one is.
+    pub(super) fn connects(&mut self) -> u64 {
+        let now = self.shared.now_ns();
+        let per_second = u64::from(self.shared.args.ramp).max(1);
+        let interval = 1_000_000_000 * u64::from(self.shared.threads) / per_second;
+        let target = self.shared.sessions();
+        if self.next_connect_ns == 0 {
+            self.next_connect_ns = now;
+        }
+        while self.next_connect_ns <= now {
+            let waits = self
+                .sessions
+                .get(self.to_connect)
+                .is_none_or(|next| next.user >= target);
+            if waits || self.connecting >= CONNECTING_MAX {
+                // Time that passes without a connection is not made up for.
+                self.next_connect_ns = now;
+                return u64::MAX;
+            }
+            self.next_connect_ns += interval;
+            let at = u32::try_from(self.to_connect).unwrap_or(u32::MAX);
+            self.to_connect += 1;
+            self.connect(at);
+        }
+        self.next_connect_ns
+    }
+
+    pub(super) fn connect(&mut self, at: u32) {
+        let now = self.shared.now_ns();
+        let session = &mut self.sessions[at as usize];
+        if session.stage != Stage::Waiting {
+            return;
+        }
+        session.stage = Stage::Connecting;
+        session.begun_ns = now;
+        self.connecting += 1;
+        let source = match self.shared.sources.as_slice() {
+            [] => None,
+            sources => sources.get(session.user as usize % sources.len()).copied(),
+        };
+        let fd = match dial(self.shared.address, source.map(IpAddr::V4)) {
+            Ok(fd) => fd,
+            Err(error) => return self.drop_connection(at, 0, &format!("connect: {error}")),
+        };
+        match self.ring.adopt(fd) {
+            Ok(key) => {
+                self.by_socket[key.index()] = at;
+                self.sessions[at as usize].key = Some(key);
+                if self.ring.poll_writable(key).is_err() {
+                    self.drop_connection(at, 0, "no wait for the connection");
+                }
+            }
+            Err((_, error)) => self.drop_connection(at, 0, &error.to_string()),
+        }
+    }
+
+    /// TCP is there: TLS or the upgrade begins.
+    pub(super) fn connected(&mut self, at: u32) {
+        let key_bytes = self.random_bytes();
+        let session = &mut self.sessions[at as usize];
+        let Some(key) = session.key else {
+            return;
+        };
+        let begun = session
+            .link
+            .begin(&self.shared.target, key_bytes, &mut session.out);
+        if let Err(error) = begun {
+            return self.drop_connection(at, 0, &error.to_string());
+        }
+        if self.ring.poll_readable(key).is_err() {
+            return self.drop_connection(at, 0, "no wait for bytes");
+        }
+        self.flush(at);
+    }
+
+    /// The upgrade is done: says who it is.
+    pub(super) fn greet(&mut self, at: u32) {
+        let unique = self.random.bits();
+        let session = &mut self.sessions[at as usize];
+        session.stage = Stage::Greeting;
+        let user = self.shared.plan.name(session.user);
+        let token = self
+            .shared
+            .signer
+            .token(&user, DEVICE, wall_ms() / 1_000, unique);
+        let hello = session.hello(token, DEVICE, self.shared.args.heartbeat_ms);
+        self.write(at, &hello);
+    }
+
+    /// Ends a connection and plans the next one as the close code asks.
+    pub(super) fn drop_connection(&mut self, at: u32, code: u16, why: &str) {
+        let counters = &self.shared.counters;
+        let session = &mut self.sessions[at as usize];
+        match session.stage {
+            Stage::Waiting | Stage::Banned => return,
+            Stage::Connecting | Stage::Greeting => {
+                self.connecting -= 1;
+                Counters::add(&counters.failed, 1);
+                self.found
+                    .failure(format!("{}: {why}", self.shared.plan.name(session.user)));
+            }
+            Stage::Live => {
+                Counters::take(&counters.live, 1);
+                Counters::add(&counters.closed, 1);
+                *self.found.closes.entry(code).or_default() += 1;
+                self.found.failure(format!(
+                    "{} was live: {why}",
+                    self.shared.plan.name(session.user)
+                ));
+            }
+        }
+        if let Some(key) = session.key {
+            let _ = self.ring.close(key);
+        }
+        session.disconnected();
+        if code != 0 && ReconnectPolicy::of_close(code) == ReconnectPolicy::Never {
+            session.stage = Stage::Banned;
+            return;
+        }
+        session.attempts = session.attempts.saturating_add(1);
+        let ceiling = (PAUSE_MS << session.attempts.min(6)).min(PAUSE_MS_MAX);
+        let pause = 1 + self.random.below(ceiling);
+        let now_ms = self.now_ms();
+        self.wheel.insert(now_ms + pause, (at, Timer::Connect));
+    }
+
+    pub(super) fn random_bytes(&mut self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.random.bits().to_le_bytes());
+        bytes[8..].copy_from_slice(&self.random.bits().to_le_bytes());
+        bytes
+    }
+}
+
+/// Every user has this one device.
+pub(super) const DEVICE: &str = "load";
+
+/// A socket that is connecting.
+fn dial(address: SocketAddr, source: Option<IpAddr>) -> std::io::Result<OwnedFd> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source {
+        socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
+    }
+    match socket.connect(&SockAddr::from(address)) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
+
+/// EINPROGRESS on Linux.
+const IN_PROGRESS: i32 = 115;

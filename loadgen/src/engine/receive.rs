@@ -1,0 +1,304 @@
+//! What comes in: answers, deliveries, and the end of connections.
+
+use bytes::Bytes;
+use hawser_protocol::codes::ErrorCode;
+use hawser_protocol::frame::{ClientFrame, Deliver, DeliverFlags, ServerFrame, split};
+use hawser_protocol::pb;
+
+use super::{Counters, Engine, Timer, wall_ms};
+use crate::link::Inbound;
+use crate::payload::Payload;
+use crate::session::Stage;
+
+/// An acknowledgement waits so long for more to acknowledge.
+const ACK_DELAY_MS: u64 = 200;
+/// Seqs of a conversation that a receiver remembers.
+const RECENT: usize = 64;
+
+/// Recent seqs of one chat, as a client's store would know all.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    last: u64,
+    seqs: Vec<u64>,
+    next: usize,
+}
+
+/// What the filter says.
+#[derive(Debug, PartialEq, Eq)]
+enum Judged {
+    New,
+    Known,
+    Regressed,
+}
+
+impl Recent {
+    fn judge(&mut self, seq: u64) -> Judged {
+        if self.seqs.contains(&seq) {
+            return Judged::Known;
+        }
+        if self.seqs.len() < RECENT {
+            self.seqs.push(seq);
+        } else {
+            self.seqs[self.next] = seq;
+            self.next = (self.next + 1) % RECENT;
+        }
+        if seq > self.last {
+            self.last = seq;
+            Judged::New
+        } else {
+            Judged::Regressed
+        }
+    }
+}
+
+impl Engine {
+    /// Bytes of a connection.
+    pub(super) fn feed(&mut self, at: u32, bytes: &[u8]) {
+        let key = self.random_bytes();
+        let mut inbound = Vec::new();
+        let session = &mut self.sessions[at as usize];
+        let epoch = session.epoch;
+        let fed = session.link.feed(
+            &self.shared.target,
+            bytes,
+            key,
+            &mut self.scratch,
+            &mut session.out,
+            &mut inbound,
+        );
+        for item in inbound {
+            if self.sessions[at as usize].epoch != epoch {
+                return;
+            }
+            match item {
+                Inbound::Opened => self.greet(at),
+                Inbound::Message(message) => self.message_in(at, message),
+                Inbound::Closed(code) => {
+                    self.drop_connection(at, code, &format!("closed by the server with {code}"));
+                    return;
+                }
+            }
+        }
+        if let Err(error) = fed {
+            return self.drop_connection(at, 0, &error.to_string());
+        }
+        self.flush(at);
+    }
+
+    fn message_in(&mut self, at: u32, mut message: Bytes) {
+        loop {
+            let bytes = message.len();
+            let frame = match split(&mut message) {
+                Ok(Some(raw)) => ServerFrame::decode(&raw),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            match frame {
+                Ok(frame) => self.frame(at, frame, bytes - message.len()),
+                Err(error) => {
+                    self.found.foreign += 1;
+                    return self.drop_connection(at, 0, &format!("a bad frame: {error}"));
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, at: u32, frame: ServerFrame, bytes: usize) {
+        match frame {
+            ServerFrame::Welcome(welcome) => self.welcome(at, &welcome),
+            ServerFrame::SendResult(result) => {
+                self.saw(at, result.offset, bytes);
+                self.result(at, &result);
+            }
+            ServerFrame::Deliver(deliver) => {
+                self.saw(at, deliver.offset, bytes);
+                self.deliver(at, &deliver);
+            }
+            ServerFrame::ReceiptUpdate(update) => self.saw(at, update.offset, bytes),
+            ServerFrame::CaughtUp(caught_up) => self.place(at, &caught_up.resume_token),
+            ServerFrame::Pong(pong) => {
+                self.place(at, &pong.resume_token);
+                let warmth = &mut self.sessions[at as usize].warmth;
+                if warmth.pinged && !warmth.done {
+                    warmth.done = true;
+                    Counters::add(&self.shared.counters.warm, 1);
+                }
+            }
+            ServerFrame::Error(error) => self.error(at, &error),
+            ServerFrame::Queued(_)
+            | ServerFrame::Redirect(_)
+            | ServerFrame::TypingUpdate(_)
+            | ServerFrame::PresenceUpdate(_)
+            | ServerFrame::SyncPage(_)
+            | ServerFrame::Relocate(_)
+            | ServerFrame::TokenAccepted(_)
+            | ServerFrame::Unknown(_) => {}
+        }
+    }
+
+    fn welcome(&mut self, at: u32, welcome: &pb::Welcome) {
+        let now = self.shared.now_ns();
+        let session = &mut self.sessions[at as usize];
+        if session.stage != Stage::Greeting {
+            return;
+        }
+        let again = session.was_live;
+        session.welcomed(welcome);
+        let (epoch, heartbeat_ms, begun_ns) =
+            (session.epoch, session.heartbeat_ms, session.begun_ns);
+        self.connecting -= 1;
+        self.found.connect.record(now - begun_ns);
+        Counters::add(&self.shared.counters.live, 1);
+        Counters::add(&self.shared.counters.reconnects, u64::from(again));
+        let ours = i64::try_from(wall_ms()).unwrap_or(0);
+        self.clock_ms = i64::try_from(welcome.server_time_ms).unwrap_or(ours) - ours;
+        // The first heartbeat is jittered, so that a ramp does not become a wave.
+        let first = 1 + self.random.below(u64::from(heartbeat_ms));
+        self.wheel
+            .insert(now / 1_000_000 + first, (at, Timer::Heartbeat(epoch)));
+        self.put_all_again(at);
+    }
+
+    /// A frame with an offset: it is acknowledged soon.
+    fn saw(&mut self, at: u32, offset: u64, bytes: usize) {
+        let session = &mut self.sessions[at as usize];
+        // The edge's own answers have no place in the log, and say 0.
+        if offset == 0 && session.seen.is_some() {
+            return;
+        }
+        session.saw(offset, bytes);
+        if session.must_ack() {
+            if let Some(frame) = session.ack() {
+                self.write(at, &frame);
+            }
+        } else if !session.ack_timer {
+            session.ack_timer = true;
+            let epoch = session.epoch;
+            let deadline = self.now_ms() + ACK_DELAY_MS;
+            self.wheel.insert(deadline, (at, Timer::Ack(epoch)));
+        }
+    }
+
+    fn place(&mut self, at: u32, token: &Bytes) {
+        if !token.is_empty() {
+            self.sessions[at as usize].resume = token.clone();
+        }
+    }
+
+    fn result(&mut self, at: u32, result: &pb::SendResult) {
+        let now = self.shared.now_ns();
+        let session = &mut self.sessions[at as usize];
+        let Some(send) = session.take_in_flight(&result.client_msg_id) else {
+            return;
+        };
+        if result.error == u32::from(ErrorCode::UnknownOutcome.number()) {
+            // It may be on the log: only the same id may be sent, and is, after the next reconnect or at the end.
+            session.in_flight.insert(0, send);
+            return;
+        }
+        let user = session.user;
+        session.warmth.answered = true;
+        let accepted = result.error == 0;
+        self.found
+            .checker
+            .answered(user, send.conversation, send.number, accepted);
+        let counters = &self.shared.counters;
+        Counters::take(&counters.in_flight, 1);
+        Counters::add(&counters.answered, 1);
+        if accepted {
+            self.found
+                .send_result
+                .record(now.saturating_sub(send.due_ns));
+            let receivers = self
+                .shared
+                .plan
+                .members(send.conversation)
+                .len()
+                .saturating_sub(1);
+            Counters::add(&counters.expected, receivers as u64);
+        } else {
+            *self.found.errors.entry(result.error).or_default() += 1;
+        }
+        self.warm_up(at);
+    }
+
+    fn deliver(&mut self, at: u32, deliver: &Deliver) {
+        let now = self.shared.now_ns();
+        let user = self.sessions[at as usize].user;
+        let record = &deliver.record;
+        let sender = self.shared.plan.user(record.sender.as_str());
+        let Some(payload) = Payload::decode(&record.body) else {
+            // A group's own membership messages, and messages of earlier runs by other programs.
+            return;
+        };
+        let is_whole = sender == Some(payload.sender)
+            && record.body.len() == self.shared.args.body.max(crate::payload::PAYLOAD_BYTES_MIN)
+            && self.shared.plan.chat(payload.conversation) == Some(&record.chat);
+        if !is_whole {
+            self.found.foreign += 1;
+            return;
+        }
+        let lane = (user, payload.conversation);
+        match self.recent.entry(lane).or_default().judge(record.seq.0) {
+            Judged::Known => return self.found.checker.refiltered(),
+            Judged::Regressed => self.found.checker.seq_regressed(),
+            Judged::New => {}
+        }
+        self.found
+            .checker
+            .delivered(user, payload.sender, payload.conversation, payload.number);
+        Counters::add(&self.shared.counters.delivered, 1);
+        if deliver.flags.0 & DeliverFlags::REPLAYED.0 == 0 {
+            self.found
+                .deliver
+                .record(now.saturating_sub(payload.due_ns));
+        }
+        self.sessions[at as usize].warmth.delivered = true;
+        if self.random.unit() <= self.shared.args.receipt_share {
+            let receipt = ClientFrame::Receipt(pb::Receipt {
+                chat: record.chat.as_str().to_owned(),
+                delivered_seq: 0,
+                read_seq: record.seq.0,
+            });
+            self.write(at, &receipt);
+        }
+        self.warm_up(at);
+    }
+
+    fn error(&mut self, at: u32, error: &pb::Error) {
+        *self.found.errors.entry(error.code).or_default() += 1;
+        let session = &self.sessions[at as usize];
+        if session.stage == Stage::Greeting {
+            self.found.failure(format!(
+                "Hello was refused with {}: {}",
+                error.code, error.text
+            ));
+        }
+        if !error.client_msg_id.is_empty() {
+            let refused = pb::SendResult {
+                client_msg_id: error.client_msg_id.clone(),
+                error: error.code.max(1),
+                ..pb::SendResult::default()
+            };
+            self.result(at, &refused);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redelivery_is_known_and_an_older_seq_is_a_regression() {
+        let mut recent = Recent::default();
+        assert_eq!(recent.judge(5), Judged::New);
+        assert_eq!(recent.judge(9), Judged::New);
+        assert_eq!(recent.judge(5), Judged::Known);
+        assert_eq!(recent.judge(7), Judged::Regressed);
+        for seq in 10..200 {
+            assert_eq!(recent.judge(seq), Judged::New);
+        }
+        assert_eq!(recent.seqs.len(), RECENT);
+    }
+}

@@ -1,0 +1,161 @@
+//! What the threads of a run and its conductor tell each other.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::args::Args;
+use crate::link::Target;
+use crate::plan::Plan;
+use crate::tokens::Signer;
+
+/// What a run is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Sessions are opened up to the target.
+    Ramp = 0,
+    /// Each session sends and receives once.
+    Warm = 1,
+    /// Messages by the schedule.
+    Load = 2,
+    /// No new messages.
+    Rest = 3,
+    /// The threads end.
+    End = 4,
+}
+
+/// Counters that the conductor reads while threads run.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Sessions that are live.
+    pub live: AtomicU64,
+    /// Sessions that are warm.
+    pub warm: AtomicU64,
+    /// Sends without an answer.
+    pub in_flight: AtomicU64,
+    /// Messages sent.
+    pub sent: AtomicU64,
+    /// Final answers.
+    pub answered: AtomicU64,
+    /// Deliveries.
+    pub delivered: AtomicU64,
+    /// Deliveries that the messages acknowledged so far should make.
+    pub expected: AtomicU64,
+    /// Attempts that failed.
+    pub failed: AtomicU64,
+    /// Live sessions that ended without being asked.
+    pub closed: AtomicU64,
+    /// Sessions welcomed again.
+    pub reconnects: AtomicU64,
+}
+
+impl Counters {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Takes from a counter.
+    pub fn take(counter: &AtomicU64, count: u64) {
+        counter.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Reads a counter.
+    pub fn read(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+/// One run.
+pub struct Shared {
+    /// The command line.
+    pub args: Args,
+    /// Threads of this run.
+    pub threads: u32,
+    /// Who talks to whom.
+    pub plan: Plan,
+    /// Where to.
+    pub target: Target,
+    /// The socket address behind it.
+    pub address: std::net::SocketAddr,
+    /// Source addresses; empty: the system's choice.
+    pub sources: Vec<std::net::Ipv4Addr>,
+    /// Signs tokens.
+    pub signer: Signer,
+    /// Live counters.
+    pub counters: Counters,
+    epoch: Instant,
+    phase: AtomicU8,
+    sessions: AtomicU32,
+}
+
+impl Shared {
+    /// Before the ramp.
+    #[must_use]
+    pub fn new(
+        args: Args,
+        threads: u32,
+        plan: Plan,
+        target: Target,
+        address: std::net::SocketAddr,
+        sources: Vec<std::net::Ipv4Addr>,
+        signer: Signer,
+    ) -> Self {
+        Self {
+            args,
+            threads,
+            plan,
+            target,
+            address,
+            sources,
+            signer,
+            counters: Counters::default(),
+            epoch: Instant::now(),
+            phase: AtomicU8::new(Phase::Ramp as u8),
+            sessions: AtomicU32::new(0),
+        }
+    }
+
+    /// Nanoseconds since the run began; one clock for all threads.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// What is to be done.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Ramp,
+            1 => Phase::Warm,
+            2 => Phase::Load,
+            3 => Phase::Rest,
+            _ => Phase::End,
+        }
+    }
+
+    /// Says what is to be done.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Users below this one are to be connected.
+    #[must_use]
+    pub fn sessions(&self) -> u32 {
+        self.sessions.load(Ordering::Acquire)
+    }
+
+    /// Says how many users are to be connected.
+    pub fn set_sessions(&self, sessions: u32) {
+        self.sessions.store(sessions, Ordering::Release);
+    }
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn wall_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

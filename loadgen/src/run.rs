@@ -1,0 +1,359 @@
+//! The conductor: starts the threads, moves the phases, samples the server, judges.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ahash::{AHashMap, AHashSet};
+use anyhow::{Context as _, bail};
+use hawser_ring::RingError;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::Args;
+use crate::check::Findings;
+use crate::engine::{Counters, Engine, Found, Phase, SESSIONS_PER_THREAD_MAX, Shared};
+use crate::plan::Plan;
+use crate::report::{Latency, Report, Sample, Usage};
+use crate::tokens::Signer;
+use crate::{groups, target};
+
+/// How often the conductor looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// A step that makes no progress for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Rest before memory is read, so that what is freed lazily is freed.
+const IDLE: Duration = Duration::from_secs(5);
+/// Sessions that two counts of memory are apart at least.
+const SLOPE_SESSIONS: u32 = 10_000;
+
+/// Makes a run.
+///
+/// # Errors
+/// The run could not be made; a run that was made and found something is a report.
+pub fn run(args: Args) -> anyhow::Result<Report> {
+    let needed = args.connections.div_ceil(SESSIONS_PER_THREAD_MAX);
+    let threads = u32::from(args.threads)
+        .max(needed)
+        .min(args.connections / 2);
+    let signer = Signer::open(&args)?;
+    let (target, address, sources) = target::resolve(&args)?;
+    let mut plan = Plan::new(&args.prefix, args.connections, threads).context("--prefix")?;
+    if args.group_share > 0.0 {
+        let wished = plan.wished_groups(args.group_size).len() as u64;
+        let bar = bar(&args, "groups", wished);
+        let made = groups::make(&args.api, &plan, args.group_size, &signer, || bar.inc(1))?;
+        bar.finish_and_clear();
+        plan.set_groups(args.group_size, made);
+    }
+    let shared = Arc::new(Shared::new(
+        args, threads, plan, target, address, sources, signer,
+    ));
+    let mut conductor = Conductor::start(&shared)?;
+    let outcome = conductor.conduct();
+    shared.set_phase(Phase::End);
+    let found = conductor.join()?;
+    outcome?;
+    Ok(conductor.report(found))
+}
+
+struct Conductor {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Result<Found, RingError>>>,
+    begun: Instant,
+    samples: Vec<Sample>,
+    ramp_s: f64,
+    load_s: f64,
+    sent_per_s: f64,
+    delivered_per_s: f64,
+    live: u64,
+}
+
+impl Conductor {
+    fn start(shared: &Arc<Shared>) -> anyhow::Result<Self> {
+        let mut threads = Vec::new();
+        for index in 0..shared.threads {
+            let shared = Arc::clone(shared);
+            let thread = std::thread::Builder::new()
+                .name(format!("load-{index}"))
+                .spawn(move || {
+                    // The ring stays in the thread that made it.
+                    let result = Engine::new(Arc::clone(&shared), index).and_then(Engine::run);
+                    if result.is_err() {
+                        shared.set_phase(Phase::End);
+                    }
+                    result
+                });
+            threads.push(thread.context("a thread")?);
+        }
+        Ok(Self {
+            shared: Arc::clone(shared),
+            threads,
+            begun: Instant::now(),
+            samples: Vec::new(),
+            ramp_s: 0.0,
+            load_s: 0.0,
+            sent_per_s: 0.0,
+            delivered_per_s: 0.0,
+            live: 0,
+        })
+    }
+
+    fn conduct(&mut self) -> anyhow::Result<()> {
+        let all = self.shared.args.connections;
+        self.sample("start");
+        if self.shared.args.warm && all > SLOPE_SESSIONS {
+            // Two counts of idle sessions give the slope.
+            let first = (all - SLOPE_SESSIONS).min(all / 4) & !1;
+            if first > 0 {
+                self.ramp(first)?;
+                self.warm()?;
+                self.idle();
+            }
+        }
+        self.ramp(all)?;
+        if self.shared.args.warm {
+            self.warm()?;
+            self.idle();
+        }
+        self.load()?;
+        self.settle();
+        self.hold()?;
+        self.live = Counters::read(&self.shared.counters.live);
+        self.sample("end");
+        Ok(())
+    }
+
+    /// Opens sessions until so many users are live.
+    fn ramp(&mut self, sessions: u32) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        self.shared.set_phase(Phase::Ramp);
+        self.shared.set_sessions(sessions);
+        let shared = Arc::clone(&self.shared);
+        let wanted = u64::from(sessions);
+        let live = self.wait("sessions", wanted, PATIENCE, || {
+            Counters::read(&shared.counters.live)
+        })?;
+        self.ramp_s += begun.elapsed().as_secs_f64();
+        self.live = live;
+        if live * 10 < wanted * 9 {
+            let failures = Counters::read(&shared.counters.failed);
+            if live == 0 {
+                bail!(
+                    "no session could be opened ({failures} attempts failed); is the gateway there, and is the key its own?"
+                );
+            }
+            eprintln!(
+                "only {live} of {wanted} sessions are live ({failures} attempts failed); going on with these"
+            );
+        }
+        Ok(())
+    }
+
+    fn warm(&mut self) -> anyhow::Result<()> {
+        self.shared.set_phase(Phase::Warm);
+        let shared = Arc::clone(&self.shared);
+        let live = Counters::read(&shared.counters.live);
+        self.wait("warm", live, PATIENCE, || {
+            Counters::read(&shared.counters.warm)
+        })?;
+        self.shared.set_phase(Phase::Rest);
+        Ok(())
+    }
+
+    fn idle(&mut self) {
+        std::thread::sleep(IDLE);
+        self.sample("idle");
+    }
+
+    fn load(&mut self) -> anyhow::Result<()> {
+        let counters = &self.shared.counters;
+        let before = (
+            Counters::read(&counters.sent),
+            Counters::read(&counters.delivered),
+        );
+        let begun = Instant::now();
+        self.sample("load");
+        self.shared.set_phase(Phase::Load);
+        let seconds = self.shared.args.duration_s;
+        let bar = bar(&self.shared.args, "load, s", seconds);
+        let every = Duration::from_secs((seconds / 60).max(1));
+        let mut next = every;
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            self.look()?;
+            bar.set_position(begun.elapsed().as_secs());
+            let counters = &self.shared.counters;
+            bar.set_message(format!(
+                "{} live, {} sent, {} delivered",
+                Counters::read(&counters.live),
+                Counters::read(&counters.sent),
+                Counters::read(&counters.delivered)
+            ));
+            if begun.elapsed() >= next {
+                next += every;
+                self.sample("load");
+            }
+        }
+        self.shared.set_phase(Phase::Rest);
+        bar.finish_and_clear();
+        self.load_s = begun.elapsed().as_secs_f64();
+        let counters = &self.shared.counters;
+        self.sent_per_s = (Counters::read(&counters.sent) - before.0) as f64 / self.load_s;
+        self.delivered_per_s =
+            (Counters::read(&counters.delivered) - before.1) as f64 / self.load_s;
+        Ok(())
+    }
+
+    /// Waits until everything is answered and delivered, or long enough.
+    fn settle(&mut self) {
+        let begun = Instant::now();
+        let counters = &self.shared.counters;
+        while begun.elapsed() < Duration::from_secs(self.shared.args.settle_s) {
+            let answered = Counters::read(&counters.in_flight) == 0;
+            if answered && Counters::read(&counters.delivered) >= Counters::read(&counters.expected)
+            {
+                // Time for what should not come: duplicates.
+                std::thread::sleep(Duration::from_millis(500));
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn hold(&mut self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let seconds = self.shared.args.hold_s;
+        let bar = bar(&self.shared.args, "hold, s", seconds);
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            self.look()?;
+            bar.set_position(begun.elapsed().as_secs());
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Waits until `read` says `wanted`, or does not change for `patience`.
+    fn wait(
+        &self,
+        what: &'static str,
+        wanted: u64,
+        patience: Duration,
+        read: impl Fn() -> u64,
+    ) -> anyhow::Result<u64> {
+        let bar = bar(&self.shared.args, what, wanted);
+        let (mut last, mut changed) = (read(), Instant::now());
+        while last < wanted && changed.elapsed() < patience {
+            self.look()?;
+            let now = read();
+            if now != last {
+                (last, changed) = (now, Instant::now());
+            }
+            bar.set_position(now);
+        }
+        bar.finish_and_clear();
+        Ok(last)
+    }
+
+    /// A little time; fails when a thread has given up.
+    fn look(&self) -> anyhow::Result<()> {
+        std::thread::sleep(LOOK);
+        if self.shared.phase() == Phase::End {
+            bail!("a thread could not go on");
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, phase: &'static str) {
+        let usage = self.shared.args.server_pid.and_then(Usage::read);
+        if let Some(usage) = usage {
+            self.samples.push(Sample {
+                at_s: self.begun.elapsed().as_secs_f64(),
+                phase,
+                sessions: Counters::read(&self.shared.counters.live),
+                usage,
+            });
+        }
+    }
+
+    fn join(&mut self) -> anyhow::Result<Vec<Found>> {
+        let mut all = Vec::new();
+        for thread in self.threads.drain(..) {
+            match thread.join() {
+                Ok(found) => all.push(found?),
+                Err(_) => bail!("a thread panicked"),
+            }
+        }
+        Ok(all)
+    }
+
+    fn report(self, found: Vec<Found>) -> Report {
+        let shared = &self.shared;
+        let mut lanes = AHashMap::new();
+        let mut unjudged = AHashSet::new();
+        for thread in &found {
+            lanes.extend(thread.lanes());
+            unjudged.extend(thread.unjudged.iter().copied());
+        }
+        let (mut connect, mut send_result, mut deliver) =
+            (Latency::new(), Latency::new(), Latency::new());
+        let counters = &shared.counters;
+        let mut report = Report {
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            connections: shared.args.connections,
+            live: self.live,
+            closed: Counters::read(&counters.closed),
+            failed: Counters::read(&counters.failed),
+            reconnects: Counters::read(&counters.reconnects),
+            ramp_s: self.ramp_s,
+            load_s: self.load_s,
+            sent_per_s: self.sent_per_s,
+            delivered_per_s: self.delivered_per_s,
+            connect: connect.summary(),
+            send_result: send_result.summary(),
+            deliver: deliver.summary(),
+            findings: Findings::default(),
+            errors: std::collections::BTreeMap::new(),
+            closes: std::collections::BTreeMap::new(),
+            shed: 0,
+            foreign: 0,
+            unjudged: unjudged.len() as u64,
+            failures: Vec::new(),
+            samples: self.samples,
+            own_rss: Usage::read(std::process::id()).map_or(0, |usage| usage.rss),
+        };
+        for (index, thread) in (0..).zip(found) {
+            connect.add(&thread.connect);
+            send_result.add(&thread.send_result);
+            deliver.add(&thread.deliver);
+            report.shed += thread.shed;
+            report.foreign += thread.foreign;
+            report.failures.extend(thread.failures);
+            for (code, count) in thread.errors {
+                *report.errors.entry(code).or_default() += count;
+            }
+            for (code, count) in thread.closes {
+                *report.closes.entry(code).or_default() += count;
+            }
+            let mine = |user: u32| shared.plan.thread(user) == index && !unjudged.contains(&user);
+            let receivers = |conversation: u32| shared.plan.members(conversation);
+            report
+                .findings
+                .add(&thread.checker.finish(&lanes, receivers, mine));
+        }
+        report.failures.truncate(5);
+        report.connect = connect.summary();
+        report.send_result = send_result.summary();
+        report.deliver = deliver.summary();
+        report
+    }
+}
+
+fn bar(args: &Args, what: &'static str, len: u64) -> ProgressBar {
+    let bar = ProgressBar::new(len).with_prefix(what);
+    if args.quiet {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{prefix:>9} {wide_bar} {pos}/{len} {msg}");
+    // The template is a constant that indicatif accepts.
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
