@@ -33,6 +33,7 @@ export class Node {
     const gateway = process.argv.includes("--mock") ? undefined : process.env["HAWSER_GATEWAY"];
     const ports = [await freePort(), await freePort(), await freePort()] as const;
     const node = new Node(ports, gateway);
+    process.once("exit", () => node.child?.kill("SIGKILL")); // also when a test throws where nobody listens
     await node.up();
     return node;
   }

@@ -141,7 +141,11 @@ describe("store", () => {
     expect(gone.chats[0]?.gone).toBe(true);
     const again = await store.write(batch({ chats: [summary] }));
     expect(again.chats[0]?.gone).toBe(false);
-    const left = await store.write(batch({ chats: [{ ...summary, members: [], memberCount: 0 }] }));
+    const removed = change(6, { op: "remove", users: ["alice"] });
+    const late = await store.write(batch({ records: [removed], chats: [summary] }));
+    expect(late.chats[0]?.gone).toBe(true); // the list is older than the removal
+    await store.write(batch({ records: [change(7, { op: "add", users: ["alice"] })] }));
+    const left = await store.write(batch({ chats: [{ ...summary, lastSeq: 8n, members: [], memberCount: 0 }] }));
     expect(left.chats[0]?.gone).toBe(true);
   });
 });

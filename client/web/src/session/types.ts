@@ -89,6 +89,21 @@ export function emptyBatch(): Batch {
   };
 }
 
+/** Two batches as one: as if `b` had been written right after `a`. */
+export function mergeBatches(a: Batch, b: Batch): Batch {
+  return {
+    records: [...a.records, ...b.records],
+    marks: [...a.marks, ...b.marks],
+    chats: [...a.chats, ...b.chats],
+    chatListComplete: b.chatListComplete ?? a.chatListComplete,
+    tracks: new Map([...a.tracks, ...b.tracks]),
+    pendingPut: [...a.pendingPut, ...b.pendingPut],
+    pendingDelete: [...a.pendingDelete, ...b.pendingDelete],
+    cursor: b.cursor === undefined ? a.cursor : b.cursor,
+    skewMs: b.skewMs ?? a.skewMs,
+  };
+}
+
 export function isEmptyBatch(b: Batch): boolean {
   const lists = [b.records, b.marks, b.chats, b.pendingPut, b.pendingDelete];
   return (

@@ -138,14 +138,17 @@ function membersAfter(members: Member[], change: MembershipChange): Member[] {
 
 /** Applies what the server says of a chat: it wins over what was pieced together here. */
 export function applySummary(chat: ChatRow, summary: ChatSummary): ChatRow {
-  const current = seqKey(summary.lastSeq);
+  const { visibleAfterOrdinal } = summary;
+  const asOf = seqKey(summary.lastSeq);
+  // A change of the group that came after the list was made stands.
+  if (asOf < chat.membersKey) return { ...chat, visibleAfterOrdinal };
   return {
     ...chat,
+    visibleAfterOrdinal,
     name: summary.name,
     members: summary.members,
     memberCount: summary.memberCount || summary.members.length,
-    visibleAfterOrdinal: summary.visibleAfterOrdinal,
-    membersKey: current > chat.membersKey ? current : chat.membersKey,
+    membersKey: asOf,
     // Of a group that we left the server tells no members.
     gone: isGroup(summary.chat) && summary.members.length === 0,
   };

@@ -5,6 +5,7 @@ import type { Login } from "../api/api";
 import { SUBPROTOCOL } from "../protocol/limits";
 import { Session } from "../session/session";
 import type { Batch, Chance, Config, Effect, Now, Saved } from "../session/types";
+import { Writer } from "./writer";
 
 /** The part of a WebSocket that is used; tests bring their own. */
 export interface Socket {
@@ -45,9 +46,7 @@ export class Driver {
   readonly session: Session;
   private readonly sockets = new Map<number, Socket>();
   private timer: unknown;
-  /** Ends when everything given to the disk so far is there. */
-  private disk: Promise<void> = Promise.resolve();
-  private diskLost = false;
+  private readonly writer: Writer;
   private running = false;
 
   constructor(
@@ -57,6 +56,11 @@ export class Driver {
     private readonly listener: Listener,
   ) {
     this.session = new Session(config, ground.chance, saved);
+    this.writer = new Writer(
+      (batch) => ground.write(batch),
+      (tickets) => this.stored(tickets),
+      (error) => this.diskFailed(error),
+    );
   }
 
   /** Runs an input of the session and carries out what follows from it. */
@@ -68,7 +72,7 @@ export class Driver {
 
   /** Ends when everything given to the disk so far is there. */
   async flushed(): Promise<void> {
-    await this.disk;
+    await this.writer.flushed();
   }
 
   private settle(): void {
@@ -104,11 +108,10 @@ export class Driver {
         void this.fetchToken();
         return;
       case "store":
-        return this.store(effect.ticket, effect.batch);
+        return this.writer.add(effect.ticket, effect.batch);
       case "history":
         // Its messages are in a batch before it: told once they can be read.
-        this.disk = this.disk.then(() => this.listener.effect(effect));
-        return;
+        return this.writer.then(() => this.listener.effect(effect));
       default:
         this.listener.effect(effect);
     }
@@ -156,19 +159,15 @@ export class Driver {
     }
   }
 
-  private store(ticket: number, batch: Batch): void {
-    this.disk = this.disk.then(async () => {
-      if (this.diskLost) return;
-      try {
-        await this.ground.write(batch);
-      } catch (error) {
-        this.diskLost = true; // nothing later may be acknowledged: it would leave a hole
-        this.listener.diskFailed(error);
-        this.input((s, now) => s.stop(now));
-        return;
-      }
-      this.input((s, now) => s.handleStored(ticket, now));
+  private stored(tickets: number[]): void {
+    this.input((session, now) => {
+      for (const ticket of tickets) session.handleStored(ticket, now);
     });
+  }
+
+  private diskFailed(error: unknown): void {
+    this.listener.diskFailed(error);
+    this.input((s, now) => s.stop(now));
   }
 }
 
