@@ -24,7 +24,7 @@ pub enum GroupError {
     #[error("--api {0}: give http://HOST:PORT, or --group-share 0 for a run without groups")]
     Url(String),
     /// No connection, or it broke.
-    #[error("the API at {url}: {source} (--group-share 0 runs without groups)")]
+    #[error("the API at {url} does not answer (--group-share 0 runs without groups)")]
     Io {
         /// Which.
         url: String,

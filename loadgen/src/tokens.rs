@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use crate::args::Args;
 
 /// Where an embedded gateway keeps its key within its data directory.
+const KEY_FILES: &str = "keys/issuer-ed25519.p8";
+/// The same within the directory of keys.
 const KEY_FILE: &str = "issuer-ed25519.p8";
 /// A token outlives every run.
 const TTL_S: u64 = 24 * 3_600;
@@ -21,7 +23,7 @@ const TTL_S: u64 = 24 * 3_600;
 pub enum KeyError {
     /// The file cannot be read.
     #[error(
-        "--key {path}: {source}; give the gateway's data directory or an Ed25519 key in PKCS#8"
+        "--key {path} cannot be read; give the gateway's data directory or an Ed25519 key in PKCS#8"
     )]
     Read {
         /// Which.
@@ -64,11 +66,9 @@ impl Signer {
     /// # Errors
     /// See [`KeyError`].
     pub fn open(args: &Args) -> Result<Self, KeyError> {
-        let path = if args.key.is_dir() {
-            args.key.join(KEY_FILE)
-        } else {
-            args.key.clone()
-        };
+        let places = [args.key.join(KEY_FILES), args.key.join(KEY_FILE)];
+        let found = places.into_iter().find(|path| path.is_file());
+        let path = found.unwrap_or_else(|| args.key.clone());
         let document = read(&path)?;
         let no_key = || KeyError::NoKey { path: path.clone() };
         let pair = Ed25519KeyPair::from_pkcs8(&document).map_err(|_| no_key())?;
