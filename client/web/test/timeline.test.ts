@@ -109,6 +109,22 @@ describe("timeline", () => {
     expect(ordinals(timeline)).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
+  it("who follows the newest keeps the last 200 in memory; who reads above keeps all", async () => {
+    const { timeline, disk } = over([]);
+    await timeline.open();
+    await timeline.answered(true);
+    for (const r of span(1, 301)) {
+      disk.push(r);
+      timeline.add([r]);
+    }
+    expect([ordinals(timeline)[0], timeline.rows.length, timeline.atStart]).toEqual([102, 200, false]);
+    await timeline.older();
+    expect(ordinals(timeline)[0]).toBe(42);
+    timeline.follows = false;
+    for (const r of span(302, 400)) timeline.add([r]);
+    expect(timeline.rows).toHaveLength(359);
+  });
+
   it("what lies below the part in memory is not pulled in without what is between", async () => {
     const { timeline } = over(span(100, 110));
     await timeline.open();

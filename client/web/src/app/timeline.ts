@@ -5,6 +5,9 @@ import type { MessageRow } from "../store/rows";
 
 /** Messages read from the disk at a time. */
 export const PAGE_ROWS = 60;
+/** More than this are not kept in memory while the reader follows the newest; the oldest go, to be read again. */
+const ROWS_MAX = 300;
+const ROWS_KEPT = 200;
 
 /** The part of the store that is read. */
 export interface Pages {
@@ -18,6 +21,8 @@ export class Timeline {
   loading = false;
   /** The first page has been read. */
   ready = false;
+  /** The reader is at the end. */
+  follows = true;
   /** Stored while the first page was being read. */
   private early: MessageRow[] = [];
 
@@ -69,6 +74,10 @@ export class Timeline {
     const added = mine.filter((row) => !have.has(row.key));
     this.rows = [...this.rows, ...added].sort((a, b) => (a.key < b.key ? -1 : 1));
     this.findStart();
+    if (this.follows && this.rows.length > ROWS_MAX && !this.loading) {
+      this.rows = this.rows.slice(-ROWS_KEPT);
+      this.atStart = false;
+    }
     return added.length > 0;
   }
 

@@ -45,6 +45,7 @@ function useScroll(model: Model, timeline: Timeline, count: number): {
     if (!e) return;
     const end = e.scrollHeight - e.scrollTop - e.clientHeight < END_PX;
     place.current.end = end;
+    timeline.follows = end;
     if (end !== atEnd) setAtEnd(end);
     if (e.scrollTop < TOP_PX) void model.older();
   };
@@ -66,8 +67,9 @@ function useScroll(model: Model, timeline: Timeline, count: number): {
 
   const toEnd = (): void => {
     place.current.end = true;
+    timeline.follows = true;
     setAtEnd(true);
-    box.current?.scrollTo({ top: box.current.scrollHeight, behavior: "smooth" });
+    if (box.current) box.current.scrollTop = box.current.scrollHeight;
   };
   return { box, atEnd, onScroll, toEnd };
 }
