@@ -120,37 +120,33 @@ impl PositionRow {
     }
 }
 
-/// A change of a group, the JSON body of a message of type MEMBERSHIP (docs/protocol.md).
+/// A change of a group, the JSON body of a message of type MEMBERSHIP (docs/protocol.md). The
+/// message's sender did it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Change {
-    /// create, add, remove, leave, admin, rename, ...
+    /// create, add, remove, leave, update, admin.
     pub op: String,
-    /// Who did it.
-    pub by: String,
-    /// Whom it concerns.
+    /// Whom it concerns, at most 512.
     pub users: Vec<String>,
-    /// Whom it concerns, when it is one.
-    pub user: String,
-    /// The new name.
+    /// How many they are.
+    pub count: u32,
+    /// The name, where it was set.
     pub name: String,
-    /// Made or unmade an admin.
+    /// Made an admin, or no longer.
     pub admin: bool,
 }
 
 impl Change {
     /// Of a message; `None` when it is no change that can be read.
     #[must_use]
-    pub fn of(message_type: MessageType, body: &[u8]) -> Option<Self> {
-        if message_type != MessageType::MEMBERSHIP {
+    pub fn of(record: &MessageRecord) -> Option<Self> {
+        if record.message_type != MessageType::MEMBERSHIP {
             return None;
         }
-        let mut change: Self = serde_json::from_slice(body).ok()?;
-        if change.users.is_empty() && !change.user.is_empty() {
-            change.users.push(change.user.clone());
-        }
+        let mut change: Self = serde_json::from_slice(&record.body).ok()?;
         if change.users.is_empty() && change.op == "leave" {
-            change.users.push(change.by.clone());
+            change.users.push(record.sender.to_string());
         }
         Some(change)
     }
@@ -167,13 +163,13 @@ impl Chat {
         if record.seq.0 <= self.members_seq {
             return;
         }
-        if let Some(change) = Change::of(record.message_type, &record.body) {
+        if let Some(change) = Change::of(record) {
             self.members_seq = record.seq.0;
-            self.change(&change, me);
+            self.change(&change, record.sender.as_str(), me);
         }
     }
 
-    fn change(&mut self, change: &Change, me: &str) {
+    fn change(&mut self, change: &Change, by: &str, me: &str) {
         let add = |members: &mut Vec<Member>, user: &str, admin: bool| {
             if !members.iter().any(|m| m.user == user) {
                 let user = user.to_owned();
@@ -182,7 +178,7 @@ impl Chat {
         };
         match change.op.as_str() {
             "create" => {
-                add(&mut self.members, &change.by, true);
+                add(&mut self.members, by, true);
                 for user in &change.users {
                     add(&mut self.members, user, false);
                 }

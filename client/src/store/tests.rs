@@ -199,16 +199,16 @@ fn groups_follow_their_changes_and_the_servers_list() {
         store.write(&batch, &me).expect("write");
         store.chat(&group).expect("read")
     };
-    let create = r#"{"op":"create","by":"alice","users":["bob","carol"],"name":"X"}"#;
+    let create = r#"{"op":"create","users":["bob","carol"],"name":"X"}"#;
     let row = write(vec![change(1, create)], None);
     let names: Vec<&str> = row.members.iter().map(|m| m.user.as_str()).collect();
     assert_eq!(
         (names, row.name.as_str()),
         (vec!["alice", "bob", "carol"], "X")
     );
-    let remove = r#"{"op":"remove","by":"alice","users":["bob"]}"#;
+    let remove = r#"{"op":"remove","users":["bob"]}"#;
     assert!(write(vec![change(2, remove)], None).gone);
-    let add = r#"{"op":"add","by":"alice","users":["bob"]}"#;
+    let add = r#"{"op":"add","users":["bob"]}"#;
     assert!(!write(vec![change(3, add)], None).gone);
     assert!(write(Vec::new(), Some(vec!["g:other".into()])).gone);
 }
