@@ -137,18 +137,32 @@ impl Inbox {
     }
 
     /// A page of the gap is in the batch. Returns the next request, or `None` when the gap is
-    /// closed: filled, or its rest is not ours to see.
+    /// closed: filled, or its rest is not ours to see. `next_ordinal`: where visible history goes
+    /// on when there is none on this page but more behind it.
     pub(super) fn gap_page(
         &mut self,
         chat: &ChatId,
         records: &[MessageRecord],
         more: bool,
+        next_ordinal: u64,
     ) -> Option<GapRequest> {
         let gap = self.gaps.get(chat)?;
         let grown = gap.below_ordinal > gap.asked_below;
         let below = gap.below_ordinal;
         let track = self.track(chat);
         let last = records.last();
+        if let Some(track) = track
+            && last.is_none()
+            && more
+            && (track.ordinal + 1..below).contains(&next_ordinal)
+        {
+            let skipped = Track {
+                ordinal: next_ordinal,
+                ..track
+            };
+            self.tracks.insert(chat.clone(), skipped);
+            return self.request(chat);
+        }
         let further = track.zip(last).is_some_and(|(track, last)| {
             more && last.ordinal > track.ordinal && last.ordinal + 1 < below
         });

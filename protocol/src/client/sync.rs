@@ -5,6 +5,7 @@ use super::inbox::{GapRequest, Inbox};
 use super::outbox::Outbox;
 use super::syncer::{Purpose, Syncer};
 use super::types::HistoryDone;
+use crate::codes::ErrorCode;
 use crate::frame::FrameError;
 use crate::ids::ChatId;
 use crate::limits::{SYNC_LIMIT_DEFAULT, SYNC_LIMIT_MAX};
@@ -98,6 +99,10 @@ impl ChatSync {
         if self.syncer.has(|p| *p == purpose) {
             return;
         }
+        self.older(purpose, chat, before_ordinal, limit);
+    }
+
+    fn older(&mut self, purpose: Purpose, chat: &ChatId, before_ordinal: u64, limit: u32) {
         let request = pb::Sync {
             chat: chat.to_string(),
             after_ordinal: before_ordinal,
@@ -165,20 +170,28 @@ impl ChatSync {
             history: purpose.history(page.error != 0 || !page.more, page.error),
             ..PageOutcome::default()
         };
+        // Outside of one's membership; the page says where visible history goes on.
+        let hidden = page.error == u32::from(ErrorCode::NotVisible.number());
         match &purpose {
             Purpose::List { adopting } => {
                 outcome.list_complete = self.list_page(page, *adopting, inbox, outbox);
             }
             Purpose::Gap { chat } => {
-                self.gap(inbox.gap_page(chat, &outcome.records, page.more));
+                self.gap(inbox.gap_page(chat, &outcome.records, page.more, page.next_ordinal));
             }
-            Purpose::History { .. } => {}
+            Purpose::History { chat, .. } => {
+                if hidden && page.more && page.next_ordinal > 0 {
+                    outcome.history = None;
+                    self.older(purpose.clone(), chat, page.next_ordinal, PAGE_DEFAULT);
+                }
+            }
             Purpose::CatchUp { chat } | Purpose::Newest { chat } => {
                 inbox.known(chat, &outcome.records);
                 outcome.receipt = true;
                 let upward = matches!(purpose, Purpose::CatchUp { .. });
-                if upward && page.more && page.error == 0 {
-                    let known = inbox.track(chat).unwrap_or_default().ordinal;
+                let known = inbox.track(chat).unwrap_or_default().ordinal;
+                let goes_on = page.error == 0 || (hidden && page.next_ordinal > known);
+                if upward && page.more && goes_on {
                     self.catch_up(chat, known.max(page.next_ordinal), PAGE_MAX);
                 }
             }
