@@ -489,3 +489,6 @@ fn unavailable(error: StoreError) -> ErrorCode {
         StoreError::Corrupt { .. } => ErrorCode::Internal,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ pub mod api;
 pub mod auth;
 pub mod history;
 pub mod ingest;
+pub mod program;
 pub mod settings;
 pub mod signals;
 

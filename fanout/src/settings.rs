@@ -158,6 +158,71 @@ pub fn load<S: Settings>(path: &Path) -> Result<S, SettingsError> {
     parse(&text)
 }
 
+/// Settings from a file, if one is given, with `section.key=value` pairs over it.
+///
+/// # Errors
+/// See [`parse`]; also an unreadable file, and a pair of no such form.
+pub fn load_with<S: Settings>(file: Option<&Path>, pairs: &[String]) -> Result<S, SettingsError> {
+    let mut table = match file {
+        // Parsed once as it stands, so that an error speaks of the file's own line.
+        Some(path) => toml::Table::try_from(load::<S>(path)?).unwrap_or_default(),
+        None => toml::Table::new(),
+    };
+    for pair in pairs {
+        let split = pair.split_once('=').map(|(k, v)| (k.trim(), v.trim()));
+        let (key, value) = split.ok_or_else(|| SettingsError::Contradiction {
+            key: pair.clone(),
+            reason: "write it as section.key=value".to_owned(),
+        })?;
+        set::<S>(&mut table, key, value)?;
+    }
+    let text = toml::to_string(&table).map_err(|e| SettingsError::Malformed {
+        reason: e.to_string(),
+    })?;
+    parse(&text)
+}
+
+/// Puts a value given as text under a dotted key, with the type that the key's default has; lists
+/// have commas between.
+fn set<S: Settings>(
+    table: &mut toml::Table,
+    dotted: &str,
+    text: &str,
+) -> Result<(), SettingsError> {
+    let wrong = |reason: String| SettingsError::Contradiction {
+        key: dotted.to_owned(),
+        reason,
+    };
+    let split = dotted.split_once('.');
+    let (section, key) = split.ok_or_else(|| wrong("write it as section.key".to_owned()))?;
+    let defaults = toml::Table::try_from(S::default()).unwrap_or_default();
+    let value = match defaults.get(section).and_then(|s| s.get(key)) {
+        Some(toml::Value::Integer(_)) => {
+            let number = text
+                .parse()
+                .map_err(|_| wrong(format!("`{text}` is no number")));
+            toml::Value::Integer(number?)
+        }
+        Some(toml::Value::Boolean(_)) => {
+            let words = || wrong(format!("`{text}` is neither true nor false"));
+            toml::Value::Boolean(text.parse().map_err(|_| words())?)
+        }
+        Some(toml::Value::Array(_)) => {
+            let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+            toml::Value::Array(parts.map(|p| p.into()).collect())
+        }
+        // An unknown key is put as text, so that the strict parser names the nearest.
+        _ => toml::Value::String(text.to_owned()),
+    };
+    let section = table
+        .entry(section)
+        .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    if let Some(section) = section.as_table_mut() {
+        section.insert(key.to_owned(), value);
+    }
+    Ok(())
+}
+
 /// The settings as a commented TOML file, values as they stand.
 #[must_use]
 pub fn print<S: Settings>(settings: &S) -> String {

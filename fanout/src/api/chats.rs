@@ -2,10 +2,10 @@
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::input::{Asked, chat_id};
+use super::input::{Asked, Named, chat_id};
 use super::{Api, ErrorBody};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// A page of chats.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageOfChats {
     /// Chats after this one.
@@ -27,15 +28,18 @@ pub(super) struct PageOfChats {
 
 /// A page of messages.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageOfMessages {
     /// Messages above this ordinal; with `backwards` below it, 0 being the newest.
     #[serde(default)]
+    #[param(required = false)]
     after_ordinal: u64,
     /// At most 256; default 64.
     limit: Option<u32>,
     /// Newest first.
     #[serde(default)]
+    #[param(required = false)]
     backwards: bool,
 }
 
@@ -180,7 +184,7 @@ pub(super) async fn list(
 pub(super) async fn messages(
     State(api): State<Api>,
     caller: Caller,
-    Path(chat): Path<String>,
+    Named(chat): Named<String>,
     Asked(asked): Asked<PageOfMessages>,
 ) -> Result<Json<Messages>, ApiError> {
     let request = pb::Sync {

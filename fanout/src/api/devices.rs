@@ -2,11 +2,11 @@
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::input::{Body, device_id, text, user_id};
+use super::input::{Body, Named, device_id, text, user_id};
 use super::{Api, ErrorBody, now_ms};
 use crate::auth::Revocation;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use hawser_engines::directory::Device;
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ pub(super) struct NewDevice {
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
-    Path(user): Path<String>,
+    Named(user): Named<String>,
 ) -> Result<Json<Devices>, ApiError> {
     let user = user_id(&user)?;
     caller.own_or_admin(&user)?;
@@ -79,7 +79,7 @@ pub(super) async fn list(
 pub(super) async fn put(
     State(api): State<Api>,
     caller: Caller,
-    Path((user, device)): Path<(String, String)>,
+    Named((user, device)): Named<(String, String)>,
     Body(new): Body<NewDevice>,
 ) -> Result<Json<DeviceView>, ApiError> {
     let (user, device) = (user_id(&user)?, device_id(&device)?);
@@ -111,7 +111,7 @@ pub(super) async fn put(
 pub(super) async fn revoke(
     State(api): State<Api>,
     caller: Caller,
-    Path((user, device)): Path<(String, String)>,
+    Named((user, device)): Named<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let (user, device) = (user_id(&user)?, device_id(&device)?);
     caller.own_or_admin(&user)?;

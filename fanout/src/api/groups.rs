@@ -2,10 +2,10 @@
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::input::{Body, OpId, chat_id, text, user_id};
+use super::input::{Body, Named, OpId, chat_id, text, user_id};
 use super::{Api, ErrorBody};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use hawser_engines::directory::Group;
 use hawser_protocol::codes::ErrorCode;
@@ -100,7 +100,7 @@ pub(super) async fn create(
 pub(super) async fn read(
     State(api): State<Api>,
     caller: Caller,
-    Path(chat): Path<String>,
+    Named(chat): Named<String>,
 ) -> Result<Json<GroupView>, ApiError> {
     let chat = group_id(&chat)?;
     api.blocking(move |api| {
@@ -124,7 +124,7 @@ pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
     OpId(op_id): OpId,
-    Path(chat): Path<String>,
+    Named(chat): Named<String>,
     Body(change): Body<GroupChange>,
 ) -> Result<Json<GroupView>, ApiError> {
     let chat = group_id(&chat)?;
@@ -157,7 +157,7 @@ pub(super) async fn add(
     State(api): State<Api>,
     caller: Caller,
     OpId(op_id): OpId,
-    Path(chat): Path<String>,
+    Named(chat): Named<String>,
     Body(new): Body<NewMembers>,
 ) -> Result<Json<GroupView>, ApiError> {
     let op = GroupOp::Add {
@@ -175,7 +175,7 @@ pub(super) async fn remove(
     State(api): State<Api>,
     caller: Caller,
     OpId(op_id): OpId,
-    Path((chat, user)): Path<(String, String)>,
+    Named((chat, user)): Named<(String, String)>,
 ) -> Result<Json<GroupView>, ApiError> {
     let op = GroupOp::Remove {
         users: vec![user_id(&user)?],
@@ -192,7 +192,7 @@ pub(super) async fn leave(
     State(api): State<Api>,
     caller: Caller,
     OpId(op_id): OpId,
-    Path(chat): Path<String>,
+    Named(chat): Named<String>,
 ) -> Result<StatusCode, ApiError> {
     let chat = group_id(&chat)?;
     api.blocking(move |api| {
@@ -212,7 +212,7 @@ pub(super) async fn promote(
     State(api): State<Api>,
     caller: Caller,
     OpId(op_id): OpId,
-    Path((chat, user)): Path<(String, String)>,
+    Named((chat, user)): Named<(String, String)>,
 ) -> Result<Json<GroupView>, ApiError> {
     let user = user_id(&user)?;
     change(
@@ -234,7 +234,7 @@ pub(super) async fn demote(
     State(api): State<Api>,
     caller: Caller,
     OpId(op_id): OpId,
-    Path((chat, user)): Path<(String, String)>,
+    Named((chat, user)): Named<(String, String)>,
 ) -> Result<Json<GroupView>, ApiError> {
     let user = user_id(&user)?;
     change(

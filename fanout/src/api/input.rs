@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -51,6 +51,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
             ApiError::new(ErrorCode::BadFrame, e.body_text())
         };
         query.map(|Query(query)| Self(query)).map_err(refused)
+    }
+}
+
+/// Names in the path.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::from_request_parts(parts, state).await;
+        let refused = |e: axum::extract::rejection::PathRejection| {
+            ApiError::new(ErrorCode::BadId, e.body_text())
+        };
+        path.map(|Path(names)| Self(names)).map_err(refused)
     }
 }
 

@@ -27,7 +27,7 @@ use utoipa::{Modify, OpenApi};
         demo::login, demo::users,
     ),
     components(schemas(error::ErrorBody, error::ErrorDetail)),
-    modifiers(&Token)
+    modifiers(&Token, &Names)
 )]
 struct Document;
 
@@ -41,6 +41,29 @@ impl Modify for Token {
             .build();
         if let Some(components) = document.components.as_mut() {
             components.add_security_scheme("token", SecurityScheme::Http(token));
+        }
+    }
+}
+
+/// Names of operations: the tag goes before the handler's name, so that no two are the same.
+struct Names;
+
+impl Modify for Names {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for item in document.paths.paths.values_mut() {
+            let operations = [
+                &mut item.get,
+                &mut item.put,
+                &mut item.post,
+                &mut item.delete,
+                &mut item.patch,
+            ];
+            for operation in operations.into_iter().flatten() {
+                let tag = operation.tags.iter().flatten().next();
+                if let (Some(tag), Some(name)) = (tag, &operation.operation_id) {
+                    operation.operation_id = Some(format!("{tag}_{name}"));
+                }
+            }
         }
     }
 }

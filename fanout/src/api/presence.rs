@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// Of whom.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Whose {
     /// User ids with commas between, at most 256.

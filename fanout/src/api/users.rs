@@ -3,11 +3,11 @@
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::input::{Asked, Body, text, user_id};
+use super::input::{Asked, Body, Named, text, user_id};
 use super::{Api, ErrorBody, now_ms};
 use crate::auth::Revocation;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use hawser_engines::directory::User;
 use hawser_protocol::codes::ErrorCode;
@@ -90,6 +90,7 @@ pub(super) struct UserChange {
 
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageOfUsers {
     /// Users after this id.
@@ -157,7 +158,7 @@ pub(super) async fn list(
 pub(super) async fn read(
     State(api): State<Api>,
     caller: Caller,
-    Path(user): Path<String>,
+    Named(user): Named<String>,
 ) -> Result<Json<UserView>, ApiError> {
     let user = user_id(&user)?;
     api.blocking(move |api| {
@@ -183,7 +184,7 @@ pub(super) async fn read(
 pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
-    Path(user): Path<String>,
+    Named(user): Named<String>,
     Body(change): Body<UserChange>,
 ) -> Result<Json<UserView>, ApiError> {
     let user = user_id(&user)?;

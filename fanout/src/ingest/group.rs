@@ -74,6 +74,7 @@ pub(super) fn judge(
         ordinal,
     };
     memory.accepted(chat, head);
+    memory.touched(touched.len());
     memory.remember(key, dedup_row(&record));
     Ok(plan)
 }

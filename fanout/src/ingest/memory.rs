@@ -62,6 +62,8 @@ impl GroupState {
 pub(super) struct Memory {
     heads: AHashMap<ChatId, ChatHead>,
     groups: AHashMap<ChatId, GroupState>,
+    /// At least the number of groups and members in `groups`.
+    loaded: usize,
     recent: AHashMap<DedupKey, DedupRow>,
     older: AHashMap<DedupKey, DedupRow>,
 }
@@ -125,10 +127,16 @@ impl Memory {
                     Some(_) => store.members(chat)?,
                     None => Vec::new(),
                 };
+                self.loaded += members.len() + 1;
                 let members = members.into_iter().map(|m| (m.user.clone(), m)).collect();
                 Ok(place.insert(GroupState { info, members }))
             }
         }
+    }
+
+    /// So many rows of members were touched, new ones perhaps.
+    pub(super) fn touched(&mut self, members: usize) {
+        self.loaded += members;
     }
 
     /// What was judged is in the store: bounds what is kept.
@@ -136,13 +144,8 @@ impl Memory {
         if self.heads.len() > HEADS_MAX {
             self.heads.clear();
         }
-        if self
-            .groups
-            .values()
-            .map(|g| g.members.len() + 1)
-            .sum::<usize>()
-            > MEMBERS_MAX
-        {
+        if self.loaded > MEMBERS_MAX {
+            self.loaded = 0;
             self.groups.clear();
         }
         if self.recent.len() > RECENT_MAX {

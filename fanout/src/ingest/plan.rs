@@ -111,7 +111,10 @@ impl Place<'_> {
     ) -> Vec<Produce> {
         let spread = self.spread(recipients);
         let of = |partition: u32, recipients: Vec<UserId>| {
-            let mine = envelopes.iter().filter(|e| recipients.contains(&e.user));
+            // Recipients come in order: members by id, the two users of a 1:1 chat too.
+            let mine = envelopes
+                .iter()
+                .filter(|e| recipients.binary_search(&e.user).is_ok());
             let kind = DeliveryKind::Message {
                 envelopes: mine.cloned().collect(),
                 record: record.clone(),
