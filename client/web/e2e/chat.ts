@@ -112,6 +112,8 @@ describe("people in browsers", { timeout: 300_000 }, () => {
     await bob.sees("written while it was down");
     await alice.status("written while it was down", "read");
     await until("all of bob's is answered", async () => (await bob.page.locator(".ticks.waiting, .ticks.accepted").count()) === 0, 60_000);
+    await alice.sees("bob k59");
+    await bob.sees("alice k59");
     const mine = (texts: string[], user: string): string[] => texts.filter((t) => t.startsWith(`${user} k`));
     for (const reader of [alice, bob]) {
       const texts = await reader.texts();
