@@ -6,7 +6,7 @@ use crate::disk::{Disk, Stored};
 use crate::link::{Link, Report};
 use crate::store::Store;
 use crate::transport::ReachError;
-use hawser_protocol::client::{Config, Effect, Now, Saved, Session};
+use hawser_protocol::client::{Config, Effect, HistoryDone, Now, Saved, Session};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -31,8 +31,11 @@ struct Driver {
     reports: mpsc::Sender<(u32, Report)>,
     tokens: mpsc::Sender<Result<String, ReachError>>,
     disk: Disk,
-    /// Batches given to the disk and not reported yet.
+    /// Batches given to the disk and not reported yet, and the last of them.
     writing: usize,
+    last_ticket: u64,
+    /// History that is complete once this batch is written.
+    history: Vec<(u64, HistoryDone)>,
     /// Events that the application has not taken: commands are served all the same.
     backlog: VecDeque<Event>,
     events: mpsc::Sender<Event>,
@@ -78,6 +81,8 @@ pub(super) fn start(
         reports: to_reports,
         tokens: to_tokens,
         writing: 0,
+        last_ticket: 0,
+        history: Vec::new(),
         backlog: VecDeque::new(),
         events,
         stopping: None,
@@ -203,6 +208,7 @@ impl Driver {
                 let refused = matches!(error, ReachError::Status { status, .. }
                     if (400..500).contains(&status) && status != 408 && status != 429);
                 let text = error.to_string();
+                self.tell(Event::Lost(text.clone()));
                 self.session.handle_token_failed(refused, &text, now);
             }
         }
@@ -214,6 +220,14 @@ impl Driver {
                 self.writing -= 1;
                 self.session.handle_stored(ticket, self.now());
                 self.tell(Event::Changed(written));
+                let waiting = std::mem::take(&mut self.history);
+                for (at, done) in waiting {
+                    if at <= ticket {
+                        self.tell(Event::History(done));
+                    } else {
+                        self.history.push((at, done));
+                    }
+                }
             }
             Stored::Failed(error) => {
                 self.tell(Event::Problem(error.to_string()));
@@ -249,13 +263,15 @@ impl Driver {
             Effect::FetchToken => self.fetch_token(),
             Effect::Store { ticket, batch } => {
                 self.writing += 1;
+                self.last_ticket = ticket;
                 self.disk.write(ticket, batch).await;
             }
             Effect::Phase(phase) => self.tell(Event::Phase(phase)),
             Effect::Typing(update) => self.tell(Event::Typing(update)),
             Effect::Presence(update) => self.tell(Event::Presence(update)),
             Effect::Queued(id) => self.tell(Event::Queued(id)),
-            Effect::History(done) => self.tell(Event::History(done)),
+            Effect::History(done) if self.writing == 0 => self.tell(Event::History(done)),
+            Effect::History(done) => self.history.push((self.last_ticket, done)),
             Effect::Problem { code, text } => {
                 let name = u16::try_from(code)
                     .ok()
