@@ -9,15 +9,15 @@ use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 
 /// Addresses, certificate, data, and how to get a token.
-pub struct Banner<'a> {
+pub(crate) struct Banner<'a> {
     /// In force.
-    pub config: &'a Config,
+    pub(crate) config: &'a Config,
     /// Running.
-    pub node: &'a NodeHandle,
+    pub(crate) node: &'a NodeHandle,
     /// Of the TLS listeners.
-    pub certificates: &'a Certificates,
+    pub(crate) certificates: &'a Certificates,
     /// What opening the data found.
-    pub recovery: &'a str,
+    pub(crate) recovery: &'a str,
 }
 
 impl Banner<'_> {

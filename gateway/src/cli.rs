@@ -11,7 +11,13 @@ use std::path::PathBuf;
 /// command line or configuration (the key is named), 3 when the machine lacks what the node needs (io_uring),
 /// 4 when an address is taken, 5 when the data directory cannot be used.
 #[derive(Debug, Parser)]
-#[command(name = "hawser-gateway", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(
+    name = "hawser-gateway",
+    version,
+    max_term_width = 100,
+    after_help = EXAMPLES,
+    args_override_self = true
+)]
 pub struct Cli {
     /// What to do instead of running the node.
     #[command(subcommand)]
@@ -20,6 +26,9 @@ pub struct Cli {
     #[command(flatten)]
     pub run: RunArgs,
 }
+
+/// Time of a drain with `--embedded`, unless configured.
+const EMBEDDED_DRAIN_MS: i64 = 3_000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +55,7 @@ pub struct RunArgs {
     )]
     pub config: Option<PathBuf>,
     /// Everything in one process: log, store, presence, directory, ingest, API, and a demo page with seeded users.
-    /// Listens on loopback; turns on `auth.demo`.
+    /// Listens on loopback; turns on `auth.demo` and drains within 3 s, unless the configuration says otherwise.
     #[arg(long)]
     pub embedded: bool,
     /// Overrides one key of the configuration; may be given several times.
@@ -122,6 +131,13 @@ impl RunArgs {
         };
         if self.embedded {
             put_default(&mut table, "auth", "demo", toml::Value::Boolean(true));
+            // A person who stops it does not wait; browsers reconnect anyway.
+            put_default(
+                &mut table,
+                "node",
+                "drain_ms",
+                toml::Value::Integer(EMBEDDED_DRAIN_MS),
+            );
         }
         for (key, value) in [
             ("listen.http", &self.listen),

@@ -19,7 +19,6 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws
 const HASHED: &str = "assets/";
 
 /// Serves the page for every path that `router` does not have.
-#[must_use]
 pub fn serve(router: Router) -> Router {
     router.fallback(answer)
 }

@@ -12,7 +12,7 @@ use crate::reload::Reloads;
 use hawser_engines::embedded::OpenError;
 use hawser_fanout::settings::{self, SettingsError};
 use hawser_protocol::ids::{DeviceId, UserId};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -149,8 +149,8 @@ fn serve(config: &Config) -> Result<(), Failure> {
         certificates,
         verifier: backing.verifier.clone(),
     };
-    let every = Duration::from_millis(u64::from(config.tls.reload_ms));
-    let drain = Duration::from_millis(u64::from(config.node.drain_ms));
+    let every = Duration::from_millis(config.tls.reload_ms);
+    let drain = Duration::from_millis(config.node.drain_ms);
     let waited = wait(&node, &reloads, every, drain);
     let joined = node.join().map_err(Failure::Running);
     drop(reloads);
@@ -271,6 +271,7 @@ fn start_output(config: &Config) -> Result<(), Failure> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     let installed = match config.output.format.as_str() {
         "json" => builder.json().try_init(),

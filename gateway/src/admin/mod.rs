@@ -15,6 +15,9 @@ use axum::{Json, Router};
 use serde::Serialize;
 use std::sync::Arc;
 
+/// Says what is wrong behind the edge now, if anything; must not block.
+pub type TroubleSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What the endpoints read.
 #[derive(Clone)]
 struct Admin {

@@ -46,7 +46,7 @@ pub fn node_config(
         public_url: config.listen.public_url.clone(),
         echo: config.listen.echo,
         replay_bytes: (limits.replay_mib as usize) << 20,
-        drain_ms: u64::from(config.node.drain_ms),
+        drain_ms: config.node.drain_ms,
         resume_key,
         ring: rings(config, cores, descriptors),
         admission: AdmissionLimits {
@@ -58,15 +58,15 @@ pub fn node_config(
             memory_bytes_max: memory::watermark_bytes(config.node.memory_max_mib),
         },
         session: SessionLimits {
-            heartbeat_ms: u64::from(config.session.heartbeat_ms),
+            heartbeat_ms: config.session.heartbeat_ms,
             window_frames: usize::from(config.session.window_frames),
             window_bytes: config.session.window_bytes as usize,
             sends_per_second: config.session.sends_per_second,
             sends_burst: config.session.sends_burst,
             bytes_per_second: config.session.bytes_per_second,
             resume_ms: config.session.resume_ms,
-            slow_reader_ms: u64::from(config.session.slow_reader_ms),
-            hello_ms: u64::from(config.session.hello_ms),
+            slow_reader_ms: config.session.slow_reader_ms,
+            hello_ms: config.session.hello_ms,
         },
         socket: SocketLimits {
             send_buffer_bytes: limits.send_buffer_bytes as usize,

@@ -55,6 +55,7 @@ impl OnlineUsers {
     }
 
     /// Whether the user has a session here, or had one a moment ago.
+    #[cfg(test)]
     pub(crate) fn contains(&self, user: &UserId) -> bool {
         self.users.contains_key(user)
     }

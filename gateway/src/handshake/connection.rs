@@ -15,7 +15,7 @@ const READ_BYTES: usize = 4_096;
 /// Bytes that a connection may send before its session begins: TLS flights, head, Hello, and what rides along.
 const BYTES_MAX: usize = 512 << 10;
 /// Bytes read and thrown away after our last word, so that a reset does not overtake it.
-const LINGER_BYTES_MAX: usize = 64 << 10;
+const LINGER_BYTES_MAX: usize = 256 << 10;
 
 /// Why a connection in handshake is over without an answer of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

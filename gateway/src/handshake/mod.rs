@@ -309,7 +309,6 @@ fn arriving(
         peer: visitor.peer,
         permit: visitor.permit,
         place,
-        accepted_at_us: visitor.at_us,
         kind,
     }
 }

@@ -1,7 +1,7 @@
 //! What a node is started with: plain values, checked by whoever made them (`config` maps the file
 //! to this), with the defaults that tests use.
 
-use crate::admin::MetricsSource;
+use crate::admin::{MetricsSource, TroubleSource};
 use axum::Router;
 use hawser_engines::directory::Directory;
 use hawser_engines::log::Log;
@@ -195,4 +195,6 @@ pub struct Services {
     pub http: Router,
     /// The engines' numbers, for the exporter.
     pub metrics: Vec<MetricsSource>,
+    /// What else can be wrong behind the edge, for readiness.
+    pub troubles: Vec<TroubleSource>,
 }

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::config::NodeConfig;
 use super::shards::Shards;
 use crate::accept::admission::AddressTable;
+use crate::admin::TroubleSource;
 use crate::control::ToControl;
 use crate::counters::NodeCounters;
 use crate::reactor::inbox::ToCore;
@@ -37,6 +38,8 @@ pub(crate) struct NodeShared {
     pub(crate) public_url: String,
     /// Ports of the client listeners.
     pub(crate) ports: Vec<u16>,
+    /// What else can be wrong behind the edge.
+    pub(crate) troubles: Vec<TroubleSource>,
 }
 
 impl NodeShared {
@@ -62,6 +65,7 @@ impl NodeShared {
         if let Err(reason) = self.log.writable() {
             reasons.push(format!("the log takes no records: {reason}"));
         }
+        reasons.extend(self.troubles.iter().filter_map(|trouble| trouble()));
         if self.memory_full.load(Ordering::Relaxed) {
             reasons.push("resident memory is above the watermark".to_owned());
         }

@@ -124,6 +124,7 @@ pub fn start(
         sessions: AtomicUsize::new(0),
         public_url: public_url(&config, &addrs),
         ports: addrs.iter().map(SocketAddr::port).collect(),
+        troubles: services.troubles,
         config,
     });
     let registry = admin::exporter(

@@ -1,5 +1,5 @@
 //! A node in this process, with its engines in a directory of its own, and clients for it.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod client;
 

@@ -1,22 +1,22 @@
 //! What stands behind the edge in one process: the embedded engines, or the log on Kafka beside them;
 //! ingest, tokens, and the HTTP API.
 
-use crate::admin::{Family, MetricsSource};
+mod numbers;
+
+use crate::admin::TroubleSource;
 use crate::certs::write_private;
 use crate::config::Config;
 use crate::node::config::Services;
 use crate::page;
 use aws_lc_rs::{digest, rand};
-use hawser_engines::embedded::{
-    Durability, EmbeddedConfig, EmbeddedEngine, EmbeddedStats, OpenError, Retention,
-};
+use hawser_engines::embedded::{Durability, EmbeddedConfig, EmbeddedEngine, OpenError, Retention};
 use hawser_engines::log::Log;
 use hawser_engines::store::StoreError;
 use hawser_fanout::api::{self, ApiServices};
 use hawser_fanout::auth::{
     AuthSettings, AuthSetupError, Issuer, IssuerError, IssuerNames, KeySource, Verifier,
 };
-use hawser_fanout::ingest::{EmbeddedIngest, IngestConfig, IngestCounters};
+use hawser_fanout::ingest::{Driver, EmbeddedIngest, IngestConfig, IngestCounters};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,8 +74,7 @@ pub struct Backing {
     pub verifier: Arc<Verifier>,
     /// Seals resume tokens.
     pub resume_key: [u8; 32],
-    #[cfg(feature = "engines")]
-    ingest: Option<hawser_fanout::ingest::Driver>,
+    ingest: Ingest,
     engine: Arc<EmbeddedEngine>,
 }
 
@@ -90,7 +89,7 @@ impl Backing {
             dir: dir.clone(),
             source,
         })?;
-        let engine = Arc::new(EmbeddedEngine::open(embedded_config(config, &dir))?);
+        let engine = Arc::new(EmbeddedEngine::open(embedded_config(config))?);
         let keys = keys_dir(config);
         let resume_key = resume_key(config, &keys)?;
         let (verifier, issuer) = tokens(config, &keys)?;
@@ -115,13 +114,13 @@ impl Backing {
             presence: engine.presence(),
             directory: engine.directory(),
             http: page::serve(api::router(api)),
-            metrics: vec![numbers(&engine), judged(parts.counters)],
+            metrics: vec![numbers::engine(&engine), numbers::ingest(parts.counters)],
+            troubles: parts.troubles,
         };
         Ok(Self {
             services,
             verifier,
             resume_key,
-            #[cfg(feature = "engines")]
             ingest: parts.ingest,
             engine,
         })
@@ -145,10 +144,7 @@ impl Backing {
 
     /// Ends ingest and closes the engines, after the node's threads have ended.
     pub fn close(self) {
-        #[cfg(feature = "engines")]
-        if let Some(ingest) = self.ingest {
-            ingest.stop();
-        }
+        drop(self.ingest);
         drop(self.services);
         drop(self.engine);
     }
@@ -187,8 +183,20 @@ pub fn issuer(config: &Config) -> Result<Issuer, BackingError> {
 struct Parts {
     log: Arc<dyn Log>,
     counters: Arc<IngestCounters>,
-    #[cfg(feature = "engines")]
-    ingest: Option<hawser_fanout::ingest::Driver>,
+    ingest: Ingest,
+    troubles: Vec<TroubleSource>,
+}
+
+/// Who judges what is in the log.
+#[cfg_attr(
+    not(feature = "engines"),
+    expect(dead_code, reason = "only a log on another engine has a driver")
+)]
+enum Ingest {
+    /// The embedded engine, as it commits.
+    Hook,
+    /// Threads of their own, which end when this is dropped.
+    Driver(Arc<Driver>),
 }
 
 impl Parts {
@@ -206,15 +214,14 @@ impl Parts {
         Ok(Self {
             log,
             counters,
-            #[cfg(feature = "engines")]
-            ingest: None,
+            ingest: Ingest::Hook,
+            troubles: Vec::new(),
         })
     }
 
     #[cfg(feature = "engines")]
     fn on_kafka(config: &Config, engine: &EmbeddedEngine) -> Result<Self, BackingError> {
         use hawser_engines::kafka::{KafkaConfig, KafkaLog};
-        use hawser_fanout::ingest::Driver;
         let settings = &config.log;
         let mut kafka = KafkaConfig::new(settings.bootstrap.join(","));
         kafka.prefix.clone_from(&settings.prefix);
@@ -247,9 +254,20 @@ impl Parts {
     }
 }
 
-fn embedded_config(config: &Config, dir: &Path) -> EmbeddedConfig {
+/// The engine's directory. What a store holds belongs to the log that it came from, so that a log on Kafka
+/// has another store than the embedded one.
+fn engine_dir(config: &Config) -> PathBuf {
+    let dir = Path::new(&config.node.data_dir);
+    if config.on_kafka() {
+        dir.join("beside-kafka")
+    } else {
+        dir.to_owned()
+    }
+}
+
+fn embedded_config(config: &Config) -> EmbeddedConfig {
     let settings = &config.log;
-    let mut embedded = EmbeddedConfig::new(dir);
+    let mut embedded = EmbeddedConfig::new(engine_dir(config));
     embedded.durability = match settings.durability.as_str() {
         "os" => Durability::Os,
         _ => Durability::Fsync,
@@ -323,170 +341,4 @@ fn resume_key(config: &Config, keys: &Path) -> Result<[u8; 32], BackingError> {
     let mut key = [0; 32];
     key.copy_from_slice(context.finish().as_ref());
     Ok(key)
-}
-
-/// The engine's numbers, for as long as it lives.
-fn numbers(engine: &Arc<EmbeddedEngine>) -> MetricsSource {
-    let engine = Arc::downgrade(engine);
-    Arc::new(move || {
-        engine
-            .upgrade()
-            .map_or_else(Vec::new, |engine| families(&engine.stats()))
-    })
-}
-
-/// What ingest has judged, as metrics.
-#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are f64")]
-fn judged(counters: Arc<IngestCounters>) -> MetricsSource {
-    Arc::new(move || {
-        let counts = counters.read();
-        let family = |name, help, value: u64| Family {
-            name,
-            help,
-            value: value as f64,
-            grows: true,
-        };
-        vec![
-            family(
-                "hawser_ingest_accepted_total",
-                "Messages accepted.",
-                counts.accepted,
-            ),
-            family(
-                "hawser_ingest_duplicates_total",
-                "Messages found to be duplicates.",
-                counts.duplicates,
-            ),
-            family(
-                "hawser_ingest_changes_total",
-                "Changes of groups.",
-                counts.changes,
-            ),
-            family("hawser_ingest_receipts_total", "Receipts.", counts.receipts),
-            family(
-                "hawser_ingest_rejected_total",
-                "Messages, changes and receipts refused.",
-                counts.rejected,
-            ),
-            family(
-                "hawser_ingest_poison_total",
-                "Records moved to dead-letters.",
-                counts.poison,
-            ),
-            family(
-                "hawser_ingest_retries_total",
-                "Times that ingest began again from its last commit.",
-                counts.retries,
-            ),
-        ]
-    })
-}
-
-/// The engine's numbers as metrics.
-#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are f64")]
-fn families(stats: &EmbeddedStats) -> Vec<Family> {
-    let family = |name, help, value: u64, grows| Family {
-        name,
-        help,
-        value: value as f64,
-        grows,
-    };
-    vec![
-        family(
-            "hawser_log_batches_total",
-            "Batches that the embedded engine committed.",
-            stats.batches,
-            true,
-        ),
-        family(
-            "hawser_log_appended_total",
-            "Records appended to durable topics.",
-            stats.appended,
-            true,
-        ),
-        family(
-            "hawser_log_appended_bytes_total",
-            "Bytes of keys and values appended.",
-            stats.appended_bytes,
-            true,
-        ),
-        family(
-            "hawser_log_commit_nanoseconds_total",
-            "Time spent in commits, fsync included.",
-            stats.commit_ns,
-            true,
-        ),
-        family(
-            "hawser_log_commit_nanoseconds_max",
-            "The longest commit.",
-            stats.commit_ns_max,
-            false,
-        ),
-        family(
-            "hawser_log_refused_overloaded_total",
-            "Appends refused because the queue was full.",
-            stats.refused_overloaded,
-            true,
-        ),
-        family(
-            "hawser_log_refused_disk_full_total",
-            "Appends refused because the disk was full.",
-            stats.refused_disk_full,
-            true,
-        ),
-        family(
-            "hawser_log_refused_other_total",
-            "Appends refused for another reason.",
-            stats.refused_other,
-            true,
-        ),
-        family(
-            "hawser_log_disk_full",
-            "1 while appends are refused because the disk is full: raise an alarm.",
-            u64::from(stats.disk_full),
-            false,
-        ),
-        family(
-            "hawser_log_commit_failures_total",
-            "Commits that failed with an unknown outcome.",
-            stats.commit_failures,
-            true,
-        ),
-        family(
-            "hawser_log_reopened_total",
-            "Times that the database was opened anew after a failure.",
-            stats.reopened,
-            true,
-        ),
-        family(
-            "hawser_log_corrupt_reads_total",
-            "Reads that found a wrong checksum.",
-            stats.corrupt_reads,
-            true,
-        ),
-        family(
-            "hawser_log_consumers_lagged_total",
-            "Times that a live consumer fell behind its queue.",
-            stats.consumers_lagged,
-            true,
-        ),
-        family(
-            "hawser_log_expired_records_total",
-            "Records removed by retention.",
-            stats.expired_records,
-            true,
-        ),
-        family(
-            "hawser_log_queued",
-            "Appends waiting for the commit thread.",
-            stats.queued,
-            false,
-        ),
-        family(
-            "hawser_ingest_aborts_total",
-            "Records that ingest could not judge.",
-            stats.hook_aborts,
-            true,
-        ),
-    ]
 }
