@@ -203,7 +203,7 @@ fn f22_a_removed_member_is_cut_off_at_the_seq_of_the_removal() {
     for (_, record) in rig.delivered() {
         match record.kind {
             DeliveryKind::Result { user, result, .. } => {
-                refused.push((user.to_string(), result.error))
+                refused.push((user.to_string(), result.error));
             }
             DeliveryKind::Message { record, .. } => {
                 let record = MessageRecord::decode(&record).unwrap();
