@@ -123,8 +123,16 @@ impl Checker {
         }
     }
 
-    /// A receiver of this thread got a message for the first time, as its (chat, seq) filter says.
-    pub fn delivered(&mut self, receiver: u32, sender: u32, conversation: u32, number: u32) {
+    /// A receiver of this thread got a message for the first time, as its (chat, seq) filter says. `again`: it is a copy
+    /// that the sender sent later than the first, so it may follow its successors.
+    pub fn delivered(
+        &mut self,
+        receiver: u32,
+        sender: u32,
+        conversation: u32,
+        number: u32,
+        again: bool,
+    ) {
         self.findings.delivered += 1;
         let lane = (sender, conversation);
         let seen = self.seen.entry((receiver, lane)).or_default();
@@ -138,7 +146,7 @@ impl Checker {
             }
             *seen = number;
         } else if self.missing.remove(&(receiver, lane, number)) {
-            self.findings.reordered += 1;
+            self.findings.reordered += u64::from(!again);
         } else {
             self.findings.duplicated += 1;
         }
@@ -220,7 +228,7 @@ mod tests {
     #[test]
     fn what_arrives_once_and_in_order_is_clean() {
         let mut checker = sent(3);
-        (1..=3).for_each(|n| checker.delivered(2, 1, 0, n));
+        (1..=3).for_each(|n| checker.delivered(2, 1, 0, n, false));
         let findings = judge(checker);
         assert!(findings.clean(), "{findings:?}");
         assert_eq!((findings.acknowledged, findings.delivered), (3, 3));
@@ -229,8 +237,8 @@ mod tests {
     #[test]
     fn a_hole_and_a_missing_tail_are_lost() {
         let mut checker = sent(4);
-        checker.delivered(2, 1, 0, 1);
-        checker.delivered(2, 1, 0, 3);
+        checker.delivered(2, 1, 0, 1, false);
+        checker.delivered(2, 1, 0, 3, false);
         assert_eq!(judge(checker).lost, 2);
     }
 
@@ -238,7 +246,7 @@ mod tests {
     fn a_late_one_is_reordered_and_a_second_one_duplicated() {
         let mut checker = sent(3);
         for number in [1, 3, 2, 2] {
-            checker.delivered(2, 1, 0, number);
+            checker.delivered(2, 1, 0, number, false);
         }
         let findings = judge(checker);
         assert_eq!(
@@ -248,12 +256,25 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_sent_again_may_follow_its_successors_but_not_itself() {
+        let mut checker = sent(2);
+        checker.delivered(2, 1, 0, 2, false);
+        checker.delivered(2, 1, 0, 1, true);
+        checker.delivered(2, 1, 0, 1, true);
+        let findings = judge(checker);
+        assert_eq!(
+            (findings.lost, findings.reordered, findings.duplicated),
+            (0, 0, 1)
+        );
+    }
+
+    #[test]
     fn refused_and_unanswered_numbers_are_not_lost() {
         let mut checker = sent(1);
         checker.sent(1, 0, 2);
         checker.answered(1, 0, 2, false);
         checker.sent(1, 0, 3);
-        checker.delivered(2, 1, 0, 1);
+        checker.delivered(2, 1, 0, 1, false);
         let findings = judge(checker);
         assert_eq!(
             (findings.lost, findings.refused, findings.unanswered),

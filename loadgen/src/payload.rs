@@ -1,11 +1,14 @@
 //! The body of a generated message: who sent it, its number in the conversation, and when it was due.
 //!
-//! Layout, little-endian: magic u32 | sender u32 | conversation u32 | number u32 | due_ns u64 | padding.
+//! Layout, little-endian: magic u32 | sender u32 | conversation u32 | number u32 | due_ns u64 | padding. The top bit of the
+//! number says that this copy was sent again.
 //! `due_ns` is the instant at which the open-loop schedule wanted the message sent (CLOCK_MONOTONIC of
 //! this host), so latencies are free of coordinated omission.
 
 /// Marks bodies of ours ("HWLG").
 const MAGIC: u32 = 0x474c_5748;
+/// In the number: see [`Payload::again`].
+const AGAIN: u32 = 1 << 31;
 /// Bytes that every body has at least.
 pub const PAYLOAD_BYTES_MIN: usize = 24;
 
@@ -16,8 +19,10 @@ pub struct Payload {
     pub sender: u32,
     /// Index of the conversation.
     pub conversation: u32,
-    /// From 1, counted per (sender, conversation).
+    /// From 1, counted per (sender, conversation); below 2^31.
     pub number: u32,
+    /// This copy was sent after the first, so that it may follow its successors.
+    pub again: bool,
     /// When it was due, nanoseconds of the monotonic clock.
     pub due_ns: u64,
 }
@@ -27,7 +32,8 @@ impl Payload {
     #[must_use]
     pub fn encode(&self, bytes: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.max(PAYLOAD_BYTES_MIN));
-        for word in [MAGIC, self.sender, self.conversation, self.number] {
+        let number = self.number | if self.again { AGAIN } else { 0 };
+        for word in [MAGIC, self.sender, self.conversation, number] {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.extend_from_slice(&self.due_ns.to_le_bytes());
@@ -52,7 +58,8 @@ impl Payload {
         Some(Self {
             sender: word(4)?,
             conversation: word(8)?,
-            number: word(12)?,
+            number: word(12)? & !AGAIN,
+            again: word(12)? & AGAIN != 0,
             due_ns,
         })
     }
@@ -68,6 +75,7 @@ mod tests {
             sender: 7,
             conversation: 3,
             number: 99,
+            again: true,
             due_ns: u64::MAX - 5,
         };
         for bytes in [0, 24, 25, 200, 5_120] {
@@ -85,6 +93,7 @@ mod tests {
             sender: 1,
             conversation: 1,
             number: 1,
+            again: false,
             due_ns: 1,
         }
         .encode(24);

@@ -74,6 +74,8 @@ impl Found {
 enum Timer {
     Heartbeat(u32),
     Ack(u32),
+    /// Sends of unknown outcome.
+    Again(u32),
     Connect,
 }
 
@@ -216,7 +218,10 @@ impl Engine {
                     self.write(at, &ping);
                     self.wheel.insert(now_ms + heartbeat_ms, (at, timer));
                 }
-                Timer::Ack(_) | Timer::Heartbeat(_) => {}
+                Timer::Again(epoch) if epoch == session.epoch && session.stage == Stage::Live => {
+                    self.put_again(at, false);
+                }
+                Timer::Ack(_) | Timer::Heartbeat(_) | Timer::Again(_) => {}
             }
         }
     }

@@ -8,10 +8,12 @@ use hawser_protocol::pb;
 use super::{Counters, Engine, Timer, wall_ms};
 use crate::link::Inbound;
 use crate::payload::Payload;
-use crate::session::Stage;
+use crate::session::{InFlight, Stage};
 
 /// An acknowledgement waits so long for more to acknowledge.
 const ACK_DELAY_MS: u64 = 200;
+/// The least pause before a Send of unknown outcome is sent again.
+const AGAIN_MS: u32 = 1_000;
 /// Seqs of a conversation that a receiver remembers.
 const RECENT: usize = 64;
 
@@ -156,7 +158,7 @@ impl Engine {
         let first = 1 + self.random.below(u64::from(heartbeat_ms));
         self.wheel
             .insert(now / 1_000_000 + first, (at, Timer::Heartbeat(epoch)));
-        self.put_all_again(at);
+        self.put_again(at, true);
     }
 
     /// A frame with an offset: it is acknowledged soon.
@@ -192,8 +194,19 @@ impl Engine {
             return;
         };
         if result.error == u32::from(ErrorCode::UnknownOutcome.number()) {
-            // It may be on the log: only the same id may be sent, and is, after the next reconnect or at the end.
-            session.in_flight.insert(0, send);
+            // It may be on the log: the same id is sent again until the answer is known.
+            session.in_flight.insert(
+                0,
+                InFlight {
+                    retry: true,
+                    ..send
+                },
+            );
+            let epoch = session.epoch;
+            *self.found.errors.entry(result.error).or_default() += 1;
+            let pause_ms = u64::from(result.retry_after_ms.max(AGAIN_MS));
+            let deadline = self.now_ms() + pause_ms;
+            self.wheel.insert(deadline, (at, Timer::Again(epoch)));
             return;
         }
         let user = session.user;
@@ -244,9 +257,13 @@ impl Engine {
             Judged::Regressed => self.found.checker.seq_regressed(),
             Judged::New => {}
         }
-        self.found
-            .checker
-            .delivered(user, payload.sender, payload.conversation, payload.number);
+        self.found.checker.delivered(
+            user,
+            payload.sender,
+            payload.conversation,
+            payload.number,
+            payload.again,
+        );
         Counters::add(&self.shared.counters.delivered, 1);
         if deliver.flags.0 & DeliverFlags::REPLAYED.0 == 0 {
             self.found

@@ -109,6 +109,7 @@ impl Engine {
             sender: self.sessions[at as usize].user,
             conversation: send.conversation,
             number: send.number,
+            again: send.retry,
             due_ns: send.due_ns,
         };
         let frame = ClientFrame::Send(Send {
@@ -123,10 +124,10 @@ impl Engine {
         self.write(at, &frame);
     }
 
-    /// After a reconnect: everything without an answer once more, in its order.
-    pub(super) fn put_all_again(&mut self, at: u32) {
+    /// Everything without an answer once more, in its order; `all`: also what was never sent, as after a reconnect.
+    pub(super) fn put_again(&mut self, at: u32, all: bool) {
         let sends = self.sessions[at as usize].in_flight.clone();
-        for send in &sends {
+        for send in sends.iter().filter(|send| all || send.retry) {
             self.put(at, send);
         }
     }
