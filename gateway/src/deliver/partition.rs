@@ -115,6 +115,8 @@ pub(crate) struct Partition {
     pub(crate) marks: HighWaterMarks,
     /// First offset that the replay ring of this partition begins with.
     pub(crate) first: u64,
+    /// Where the log ended when it was opened: up to there it is read before anybody is served.
+    pub(crate) warm_to: u64,
 }
 
 impl Partition {
@@ -131,6 +133,7 @@ impl Partition {
             typing: Flagged::open(log, Topic::ChatTyping, id, Start::Latest, core)?,
             marks: HighWaterMarks::default(),
             first,
+            warm_to: high,
         })
     }
 }

@@ -9,7 +9,7 @@ use hawser_protocol::frame::{self, DeliverFlags, ServerFrame, deliver_prefix};
 use hawser_protocol::ids::{ChatId, ClientMsgId, Seq};
 use hawser_protocol::json;
 use hawser_protocol::pb;
-use hawser_protocol::record::{self, DeliveryView, RecordError, Recipients, ViewKind};
+use hawser_protocol::record::{self, DeliveryView, Recipients, RecordError, ViewKind};
 
 /// See the module.
 pub(crate) struct Prepared<'a> {
@@ -54,7 +54,9 @@ impl<'a> Prepared<'a> {
     pub(crate) fn new(offset: u64, view: &DeliveryView<'a>) -> Result<Self, RecordError> {
         let kind = match &view.kind {
             ViewKind::Message(message) => {
-                let bad = |_| RecordError::BadForm { what: "message record" };
+                let bad = |_| RecordError::BadForm {
+                    what: "message record",
+                };
                 let record = frame::MessageView::parse(message.record()).map_err(bad)?;
                 let chat = ChatId::new(record.chat())?;
                 Kind::Message {
@@ -68,7 +70,9 @@ impl<'a> Prepared<'a> {
                 Kind::Result {
                     user: view.user,
                     device: view.device,
-                    id: <[u8; 16]>::try_from(&result.client_msg_id[..]).ok().map(ClientMsgId),
+                    id: <[u8; 16]>::try_from(&result.client_msg_id[..])
+                        .ok()
+                        .map(ClientMsgId),
                     result,
                 }
             }
@@ -131,13 +135,10 @@ impl<'a> Prepared<'a> {
                 let envelope = view.envelope(user, id);
                 let bytes = match device.encoding {
                     Encoding::Binary => {
-                        let prefix =
-                            deliver_prefix(at, flags, envelope.len(), view.record().len());
+                        let prefix = deliver_prefix(at, flags, envelope.len(), view.record().len());
                         write::binary(&[&prefix, envelope, view.record()], out)
                     }
-                    Encoding::Json => {
-                        write::text(&json::deliver(at, flags, envelope, record), out)
-                    }
+                    Encoding::Json => write::text(&json::deliver(at, flags, envelope, record), out),
                 };
                 let own = record.sender() == user;
                 Some(Written {
@@ -163,9 +164,11 @@ impl<'a> Prepared<'a> {
                 written.answers = *answers;
                 Some(written)
             }
-            Kind::Receipt { update, .. } => {
-                Some(whole(&ServerFrame::ReceiptUpdate(update.clone()), scratch, out))
-            }
+            Kind::Receipt { update, .. } => Some(whole(
+                &ServerFrame::ReceiptUpdate(update.clone()),
+                scratch,
+                out,
+            )),
             Kind::Control => None,
         }
     }

@@ -62,7 +62,6 @@ impl Reactor {
             Action::Cursor { offset } => {
                 let (user, of) = (&device.user, &device.device);
                 self.cursors.advance(device.partition, user, of, offset);
-                self.queue_if_behind(connection);
             }
             Action::Typing { chat, stopped } => {
                 let user = device.user.clone();
@@ -188,9 +187,7 @@ impl Reactor {
         error: &ProduceError,
     ) {
         let (code, text, retry_after_ms, counter) = match error {
-            ProduceError::Refused {
-                retry_after_ms, ..
-            } => {
+            ProduceError::Refused { retry_after_ms, .. } => {
                 let text = "the log accepts nothing now; nothing was accepted";
                 let counter = Counter::SendsRefused;
                 (ErrorCode::Unavailable, text, *retry_after_ms, counter)

@@ -33,10 +33,10 @@ impl Reactor {
             undecrypted,
             carried,
             decoder,
+            peer,
             permit,
             place,
             kind,
-            ..
         } = arriving;
         let socket = &self.node.config.socket;
         set_options(&stream, socket.send_buffer_bytes, socket.unsent_bytes);
@@ -58,7 +58,11 @@ impl Reactor {
             Kind::Echo => (Role::Echo { heard_ms: now_ms }, None),
             Kind::Session(mut greeting) => {
                 held.frames = std::mem::take(&mut greeting.frames);
-                (Role::Session(Box::new(self.device(&greeting))), Some(greeting))
+                tracing::debug!(%peer, user = %greeting.claims.user, "a session arrives");
+                (
+                    Role::Session(Box::new(self.device(&greeting))),
+                    Some(greeting),
+                )
             }
         };
         let connection = Connection {
@@ -71,6 +75,7 @@ impl Reactor {
             stage: Stage::Open,
             unread: false,
             receiving: false,
+            peer_ended: false,
             dirty: false,
             paused_until_ms: 0,
             timer: None,

@@ -23,6 +23,9 @@ use std::time::Duration;
 /// Granularity of all deadlines of sessions, and how often a core with nothing to do looks up.
 const TICK: Duration = Duration::from_millis(20);
 
+/// The recent log is waited for so many ticks at the start: 5 s.
+const WARM_TICKS_MAX: usize = 250;
+
 /// What a core is started with.
 pub(crate) struct CoreSetup {
     /// Which core, from 0.
@@ -110,7 +113,7 @@ pub(crate) fn run(setup: CoreSetup, ready: impl FnOnce()) -> Result<(), CoreErro
         node.clock.now_ms(),
     );
     runtime::run(pin, async move {
-        let reactor = Reactor::new(index, node.clone(), inbox, waker.clone())?;
+        let reactor = Reactor::new(index, node.clone(), inbox, &waker)?;
         let core = Rc::new(Core {
             counters: node.counters.core(index).clone(),
             node,
@@ -139,9 +142,6 @@ async fn serve(
             }
         });
     }
-    for bound in listeners {
-        monoio::spawn(acceptor::run(core.clone(), bound));
-    }
     let time = core.clone();
     monoio::spawn(async move {
         loop {
@@ -149,7 +149,10 @@ async fn serve(
             time.settle().await;
         }
     });
-    core.settle().await;
+    warm(&core).await;
+    for bound in listeners {
+        monoio::spawn(acceptor::run(core.clone(), bound));
+    }
     ready();
     let woken = Readiness::of(waker)?;
     while !core.stopped.get() {
@@ -159,6 +162,18 @@ async fn serve(
         core.settle().await;
     }
     Ok(())
+}
+
+/// Reads the recent log into the rings, so that who reconnects finds it there. A log whose end holds
+/// no record (a gap) is not waited for beyond a moment.
+async fn warm(core: &Core) {
+    for _ in 0..WARM_TICKS_MAX {
+        core.settle().await;
+        if core.reactor.borrow().is_warm() {
+            return;
+        }
+        monoio::time::sleep(TICK).await;
+    }
 }
 
 /// Lets the other tasks of the thread run.

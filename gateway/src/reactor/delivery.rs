@@ -156,12 +156,15 @@ impl Reactor {
         if let ViewKind::Revoke(revoke) = &view.kind {
             return self.revoke(revoke.user, revoke.device, revoke.reason);
         }
+        let mut targets = std::mem::take(&mut self.scratch.targets);
         for user in prepared.recipients() {
-            for at in 0..self.users.sessions(user).len() {
-                let session = self.users.sessions(user)[at].session;
-                self.push(session, &prepared);
-            }
+            let sessions = self.users.sessions(user).iter();
+            targets.extend(sessions.map(|present| present.session));
         }
+        for session in targets.drain(..) {
+            self.push(session, &prepared);
+        }
+        self.scratch.targets = targets;
     }
 
     /// Gives a record that has just come to a session of one of its recipients.
@@ -182,6 +185,7 @@ impl Reactor {
         if !open {
             return;
         }
+        let lagged = device.session.lagging();
         match device.session.offer(&self.settings, prepared.offset, room) {
             Offer::Send => {
                 self.write(connection, prepared, DeliverFlags::default());
@@ -196,12 +200,8 @@ impl Reactor {
                     self.touch(connection);
                 }
             }
-            Offer::Later => {
-                if device.session.reading(&self.settings).is_none() {
-                    self.counters.inc(Counter::Lagged);
-                }
-            }
-            Offer::Old | Offer::Syncing => {}
+            Offer::Later if !lagged => self.counters.inc(Counter::Lagged),
+            Offer::Later | Offer::Old | Offer::Syncing => {}
         }
     }
 
@@ -283,7 +283,10 @@ impl Reactor {
             if !room {
                 return;
             }
-            match self.replay.next(device.partition, device.user.as_str(), from) {
+            match self
+                .replay
+                .next(device.partition, device.user.as_str(), from)
+            {
                 Missed::Record { offset, value } => {
                     let value: Bytes = value.clone();
                     self.replay_record(connection, offset, &value);
@@ -375,7 +378,11 @@ impl Reactor {
                 // What it misses is gone: never a part of it. It comes again and is told to sync.
                 self.counters.inc(Counter::LagLost);
                 let code = CloseCode::Unavailable;
-                self.close(connection, code.number(), "the log no longer holds what is missed");
+                self.close(
+                    connection,
+                    code.number(),
+                    "the log no longer holds what is missed",
+                );
             }
             Err(_) => {
                 let again_ms = self.node.clock.now_ms() + 500;
@@ -420,19 +427,26 @@ impl Reactor {
             self.counters.inc(Counter::DeliveryBad);
             return;
         };
-        let expires_in_ms = if stopped { 0 } else { hawser_protocol::limits::TYPING_TTL_MS };
+        let expires_in_ms = if stopped {
+            0
+        } else {
+            hawser_protocol::limits::TYPING_TTL_MS
+        };
         let frame = ServerFrame::TypingUpdate(pb::TypingUpdate {
             chat: chat.as_str().to_owned(),
             user: user.as_str().to_owned(),
             stopped,
             expires_in_ms: u32::try_from(expires_in_ms).unwrap_or(u32::MAX),
         });
+        let mut targets = std::mem::take(&mut self.scratch.targets);
         for recipient in recipients.iter().filter(|r| **r != user) {
-            for at in 0..self.users.sessions(recipient.as_str()).len() {
-                let session = self.users.sessions(recipient.as_str())[at].session;
-                self.signal(session, &frame, |device| device.watches(&chat));
-            }
+            let sessions = self.users.sessions(recipient.as_str()).iter();
+            targets.extend(sessions.map(|present| present.session));
         }
+        for session in targets.drain(..) {
+            self.signal(session, &frame, |device| device.watches(&chat));
+        }
+        self.scratch.targets = targets;
     }
 
     /// Sends what may be lost, where it is wanted and the connection is not busy.

@@ -3,7 +3,7 @@
 use super::turn::Reactor;
 use crate::counters::Counter;
 use crate::reactor::inbox::Encoding;
-use crate::session::connection::{Connection, Role};
+use crate::session::connection::{Connection, Role, Stage};
 use crate::session::write;
 use bytes::Bytes;
 use hawser_protocol::frame::{ClientFrame, FrameError, FrameType, split};
@@ -62,14 +62,16 @@ impl Reactor {
             Role::Echo { .. } => self.echo(connection, Data::Text, text.as_bytes()),
             Role::Session(device) if device.encoding == Encoding::Json => {
                 let frame = json::decode_client(text);
-                let frame_type = frame
-                    .as_ref()
-                    .map_or(FrameType(0), ClientFrame::frame_type);
+                let frame_type = frame.as_ref().map_or(FrameType(0), ClientFrame::frame_type);
                 self.frame(connection, frame_type, frame);
             }
             Role::Session(_) => {
                 let what = "a text message on hawser.v1";
-                self.frame(connection, FrameType(0), Err(FrameError::Malformed { what }));
+                self.frame(
+                    connection,
+                    FrameType(0),
+                    Err(FrameError::Malformed { what }),
+                );
             }
         }
     }
@@ -86,7 +88,11 @@ impl Reactor {
             }
             Role::Session(_) => {
                 let what = "a binary message on hawser.v1+json";
-                self.frame(connection, FrameType(0), Err(FrameError::Malformed { what }));
+                self.frame(
+                    connection,
+                    FrameType(0),
+                    Err(FrameError::Malformed { what }),
+                );
             }
         }
     }
@@ -108,12 +114,11 @@ impl Reactor {
                 let session = &mut device.session;
                 session.frame(&self.settings, frame, now, &mut actions);
             }
-            Err(error) => {
-                self.counters.inc(Counter::FrameErrors);
-                device.session.malformed(&error, frame_type, &mut actions);
-            }
+            Err(error) => device.session.malformed(&error, frame_type, &mut actions),
         }
         self.perform(connection, actions);
+        // An ack, or the adoption of the head, may have made room.
+        self.queue_if_behind(connection);
     }
 
     fn echo(&mut self, connection: &mut Connection, kind: Data, bytes: &[u8]) {
@@ -125,10 +130,11 @@ impl Reactor {
 
     fn broke_websocket(&mut self, connection: &mut Connection, error: WsError) {
         self.counters.inc(Counter::WsProtocolErrors);
-        let code = match error.close_code() {
-            CloseCode::Invalid => 1007,
-            CloseCode::Size => 1009,
-            CloseCode::Policy => 1008,
+        let code = match (error, error.close_code()) {
+            // Each fragment is sound; it is their number that is not.
+            (WsError::TooManyFragments, _) => 1008,
+            (_, CloseCode::Invalid) => 1007,
+            (_, CloseCode::Size) => 1009,
             _ => 1002,
         };
         let text = error.to_string();
@@ -137,10 +143,7 @@ impl Reactor {
 
     /// Says why, and ends our direction.
     pub(super) fn close(&mut self, connection: &mut Connection, code: u16, reason: &str) {
-        if !matches!(
-            connection.stage,
-            crate::session::connection::Stage::Closing { .. }
-        ) {
+        if !matches!(connection.stage, Stage::Closing { .. }) {
             let out = connection.output.plain(&mut self.pool);
             ws::encode_close(code, reason, None, out);
             self.count_close(code);

@@ -58,15 +58,6 @@ pub(crate) enum ToCore {
         /// Why.
         code: ErrorCode,
     },
-    /// Close a user's sessions at once (all devices, or one).
-    Revoked {
-        /// Whose.
-        user: UserId,
-        /// Which device; `None`: all.
-        device: Option<DeviceId>,
-        /// For the closing frame.
-        reason: String,
-    },
     /// The revocation list was reloaded: look at every session's token again.
     Recheck,
     /// Tell every session to move, then close what is left at the deadline.
@@ -107,8 +98,6 @@ pub(crate) struct Arriving {
     pub(crate) permit: AddressPermit,
     /// The session's place.
     pub(crate) place: SessionPermit,
-    /// When it was accepted, microseconds of the node's clock.
-    pub(crate) accepted_at_us: u64,
     /// What it is to become.
     pub(crate) kind: Kind,
 }

@@ -7,7 +7,7 @@ use crate::session::connection::{Connection, Role, Stage};
 use hawser_engines::presence::Presence;
 use hawser_protocol::codes::{CloseCode, ErrorCode};
 use hawser_protocol::frame::ServerFrame;
-use hawser_protocol::ids::{DeviceId, UserId};
+use hawser_protocol::ids::UserId;
 use hawser_protocol::pb;
 
 /// Of the time for a drain, the clients' slots fill this share, in percent.
@@ -41,8 +41,7 @@ impl Reactor {
             }),
             ToCore::PresenceChanged { user, state } => {
                 let frame = presence(&user, state);
-                for at in 0..self.users.watchers(user.as_str()).len() {
-                    let session = self.users.watchers(user.as_str())[at];
+                for session in self.users.watchers(user.as_str()).to_vec() {
                     self.signal(session, &frame, |_| true);
                 }
             }
@@ -69,14 +68,6 @@ impl Reactor {
                 reactor.count_error(error.code);
                 reactor.reply(connection, &ServerFrame::Error(error));
             }),
-            ToCore::Revoked {
-                user,
-                device,
-                reason,
-            } => {
-                let device = device.as_ref().map(DeviceId::as_str);
-                self.revoke(user.as_str(), device, &reason);
-            }
             ToCore::Recheck => self.recheck(),
             ToCore::Drain { deadline_ms } => self.drain(deadline_ms),
             ToCore::Stop => self.stop(),

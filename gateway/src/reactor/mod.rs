@@ -14,6 +14,8 @@ mod replies;
 mod resuming;
 pub(crate) mod runtime;
 mod sockets;
+#[cfg(test)]
+mod tests;
 mod ticks;
 mod turn;
 pub(crate) mod users;

@@ -99,9 +99,9 @@ impl Reactor {
             Some(CloseCode::IdleTimeout) => Counter::IdleTimeouts,
             Some(CloseCode::SlowReader) => Counter::SlowReaders,
             Some(CloseCode::Displaced) => Counter::SessionsDisplaced,
-            Some(
-                CloseCode::ProtocolError | CloseCode::FrameTooLarge | CloseCode::AckAhead,
-            ) => Counter::ProtocolCloses,
+            Some(CloseCode::ProtocolError | CloseCode::FrameTooLarge | CloseCode::AckAhead) => {
+                Counter::ProtocolCloses
+            }
             Some(CloseCode::Moved) => Counter::Relocated,
             _ => return,
         };

@@ -12,6 +12,8 @@ use hawser_protocol::resume::record_checksum;
 use hawser_protocol::server::Start;
 use hawser_protocol::server::resume::{self, LogState, NotRecovered};
 
+/// For the log to answer, milliseconds.
+const ANSWER_MS: u64 = 10_000;
 /// One record is enough to know that a place exists.
 const LOOK_BYTES: usize = 1;
 
@@ -60,6 +62,7 @@ impl Reactor {
             return self.decided(connection, &hello, decided, held);
         }
         connection.stage = Stage::Resuming;
+        let deadline_ms = self.node.clock.now_ms() + ANSWER_MS;
         device.resuming = Some(Box::new(Resuming {
             hello,
             claim,
@@ -67,6 +70,7 @@ impl Reactor {
             from_known,
             held,
         }));
+        self.arm(connection, deadline_ms);
         self.look(connection);
     }
 

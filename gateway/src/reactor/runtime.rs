@@ -11,8 +11,10 @@ const RUNTIME_ENTRIES: u32 = 1_024;
 ///
 /// # Errors
 /// io_uring is not available to this process.
-pub(crate) fn run<F: Future>(pin_to: Option<core_affinity::CoreId>, main: F) -> io::Result<F::Output>
-{
+pub(crate) fn run<F: Future>(
+    pin_to: Option<core_affinity::CoreId>,
+    main: F,
+) -> io::Result<F::Output> {
     if let Some(core) = pin_to
         && !core_affinity::set_for_current(core)
     {

@@ -89,7 +89,12 @@ impl Reactor {
                 connection.unread = true;
                 self.receive(connection);
             }
-            RecvOutcome::End => self.ended_by_peer(connection),
+            RecvOutcome::End => {
+                if connection.is_open() && connection.layer.is_tls() {
+                    self.counters.inc(Counter::TlsTruncated);
+                }
+                self.ended_by_peer(connection);
+            }
             RecvOutcome::Failed(_) => self.drop_socket(connection),
         }
     }
@@ -144,17 +149,14 @@ impl Reactor {
         self.scratch.plain = plain;
     }
 
-    /// The peer sends no more.
+    /// The peer sends no more: what is in the output may still reach it.
     fn ended_by_peer(&mut self, connection: &mut Connection) {
-        match connection.stage {
-            Stage::Closing { shut: true, .. } => self.drop_socket(connection),
-            Stage::Closing { .. } => {}
-            Stage::Open | Stage::Resuming => {
-                if connection.layer.is_tls() && connection.output.waiting() == 0 {
-                    self.counters.inc(Counter::TlsTruncated);
-                }
-                self.begin_closing(connection);
-            }
+        connection.peer_ended = true;
+        let shut = matches!(connection.stage, Stage::Closing { shut: true, .. });
+        if shut || connection.output.waiting() == 0 {
+            self.drop_socket(connection);
+        } else {
+            self.begin_closing(connection);
         }
     }
 
@@ -262,7 +264,7 @@ impl Reactor {
         };
         let id = connection.id;
         let ring = &mut self.rings[usize::from(id.ring)].ring;
-        if ring.shutdown_write(id.key).is_err() {
+        if connection.peer_ended || ring.shutdown_write(id.key).is_err() {
             self.drop_socket(connection);
         }
     }

@@ -45,6 +45,10 @@ impl Reactor {
             }
             return;
         }
+        if connection.stage == Stage::Resuming {
+            let code = CloseCode::Unavailable;
+            return self.close(connection, code.number(), "the log does not answer");
+        }
         let slow_ms = self.node.config.session.slow_reader_ms;
         let slow_at = connection.output.full_since_ms().map(|at| at + slow_ms);
         if slow_at.is_some_and(|at| now.ms >= at) {
@@ -79,7 +83,10 @@ impl Reactor {
     /// What is due now and then, whatever happens.
     pub(super) fn tick(&mut self) {
         let now_ms = self.node.clock.now_ms();
-        if self.stop_at_ms.is_some_and(|at| now_ms >= at || self.sessions == 0) {
+        if self
+            .stop_at_ms
+            .is_some_and(|at| now_ms >= at || self.sessions == 0)
+        {
             self.stopped = true;
         }
         if self.receipts.full() {

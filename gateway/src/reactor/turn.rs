@@ -53,6 +53,7 @@ pub(super) struct Scratch {
     pub(super) plain: Vec<u8>,
     pub(super) actions: Vec<Action>,
     pub(super) records: Vec<Record>,
+    pub(super) targets: Vec<SessionId>,
 }
 
 /// See the module.
@@ -99,7 +100,7 @@ impl Reactor {
         index: usize,
         node: Arc<NodeShared>,
         inbox: Receiver<ToCore>,
-        waker: Waker,
+        waker: &Waker,
     ) -> Result<Self, CoreError> {
         let config = &node.config;
         let limits = config.ring;
@@ -157,7 +158,7 @@ impl Reactor {
             letters_wait: true,
             node,
         };
-        reactor.open_partitions(&waker)?;
+        reactor.open_partitions(waker)?;
         Ok(reactor)
     }
 
@@ -169,6 +170,12 @@ impl Reactor {
     /// The core's waker was used: the inbox, outcomes or partitions have something.
     pub(super) fn woken(&mut self) {
         self.letters_wait = true;
+    }
+
+    /// Whether the rings hold everything up to where the log ended at the start.
+    pub(super) fn is_warm(&self) -> bool {
+        let mut partitions = self.partitions.iter();
+        partitions.all(|partition| self.head(partition.id) >= partition.warm_to)
     }
 
     /// Whether the core has been told to stop.

@@ -37,7 +37,10 @@ impl Users {
     ) -> Arrival {
         let sessions = match self.here.get_mut(user) {
             Some(sessions) => sessions,
-            None => self.here.entry(user.clone()).or_insert(Vec::with_capacity(1)),
+            None => self
+                .here
+                .entry(user.clone())
+                .or_insert(Vec::with_capacity(1)),
         };
         let first = sessions.is_empty();
         let displaced = match sessions.iter_mut().find(|p| p.device == *device) {

@@ -29,6 +29,8 @@ pub(crate) struct Connection {
     pub(crate) unread: bool,
     /// A receive is in flight.
     pub(crate) receiving: bool,
+    /// The peer sends no more.
+    pub(crate) peer_ended: bool,
     /// On the list of what has something to send.
     pub(crate) dirty: bool,
     /// Above its byte rate: nothing is received before this time.
@@ -135,6 +137,8 @@ impl Connection {
 impl Device {
     /// Whether it watches typing in a chat.
     pub(crate) fn watches(&self, chat: &ChatId) -> bool {
-        self.watches.as_ref().is_some_and(|w| w.chats.contains(chat))
+        self.watches
+            .as_ref()
+            .is_some_and(|w| w.chats.contains(chat))
     }
 }

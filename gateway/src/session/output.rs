@@ -24,7 +24,7 @@ pub(crate) struct Output {
     sealed_at: usize,
     /// Bytes of the send in flight.
     in_flight: usize,
-    /// When the socket was first found full since something last went out, milliseconds.
+    /// Since when there is a tail, milliseconds: a byte now and then does not make it younger.
     full_since_ms: Option<u64>,
     /// It waits for the socket to be writable.
     blocked: bool,
@@ -66,11 +66,10 @@ impl Output {
         self.sealed.len() - self.sealed_at
     }
 
-    /// When the socket was found full, if it still is.
+    /// Since when there is a tail that the socket does not take as a whole.
     pub(crate) fn full_since_ms(&self) -> Option<u64> {
         self.full_since_ms
     }
-
 
     /// The socket takes bytes again.
     pub(crate) fn writable(&mut self) {
@@ -118,13 +117,11 @@ impl Output {
                 return Went::Broken;
             }
         };
-        if sent > 0 {
-            self.full_since_ms = None;
-        }
         let at = from + sent;
         if at >= buffer.len() {
             pool.give(buffer);
             self.slow = false;
+            self.full_since_ms = None;
             return Went::All;
         }
         self.put_back(buffer, at);
@@ -143,7 +140,11 @@ impl Output {
 
     fn seal(&mut self, layer: &mut Layer, pool: &mut Pool) -> Result<(), RecordError> {
         debug_assert!(self.sealed_at == self.sealed.len());
-        let most = if self.slow { SEAL_BYTES_SLOW } else { SEAL_BYTES };
+        let most = if self.slow {
+            SEAL_BYTES_SLOW
+        } else {
+            SEAL_BYTES
+        };
         let whole = self.plain.len() - self.plain_at;
         if !layer.is_tls() {
             // Plain bytes go out as they are: no copy.

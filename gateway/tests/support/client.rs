@@ -35,9 +35,15 @@ impl Stream {
 
 impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(tcp) => tcp.read(buf),
-            Self::Tls(tls) => tls.read(buf),
+        // A wait with a time-out is not restarted by the kernel after a signal.
+        loop {
+            let read = match self {
+                Self::Plain(tcp) => tcp.read(buf),
+                Self::Tls(tls) => tls.read(buf),
+            };
+            if !matches!(&read, Err(e) if e.kind() == io::ErrorKind::Interrupted) {
+                return read;
+            }
         }
     }
 }
@@ -69,6 +75,10 @@ pub struct Target {
 impl Target {
     pub fn open(&self) -> Stream {
         let tcp = TcpStream::connect(self.addr).expect("the node listens");
+        self.wrap(tcp)
+    }
+
+    fn wrap(&self, tcp: TcpStream) -> Stream {
         tcp.set_nodelay(true).expect("an option");
         tcp.set_read_timeout(Some(PATIENCE)).expect("an option");
         tcp.set_write_timeout(Some(PATIENCE)).expect("an option");
@@ -83,15 +93,28 @@ impl Target {
     }
 
     /// The upgrade request, so that a test can spoil it.
-    pub fn request(&self, path: &str, subprotocol: &str) -> tungstenite::handshake::client::Request {
+    pub fn request(
+        &self,
+        path: &str,
+        subprotocol: &str,
+    ) -> tungstenite::handshake::client::Request {
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         let url = format!("{scheme}://localhost:{}{path}", self.addr.port());
         let mut request = url.into_client_request().expect("a url");
         if !subprotocol.is_empty() {
             let value = subprotocol.parse().expect("a header value");
-            request.headers_mut().insert("Sec-WebSocket-Protocol", value);
+            request
+                .headers_mut()
+                .insert("Sec-WebSocket-Protocol", value);
         }
         request
+    }
+
+    /// The same, where the node may be dead or die.
+    pub fn try_upgrade(&self, subprotocol: &str) -> Option<WebSocket<Stream>> {
+        let tcp = TcpStream::connect(self.addr).ok()?;
+        let request = self.request("/v1/ws", subprotocol);
+        Some(tungstenite::client(request, self.wrap(tcp)).ok()?.0)
     }
 
     /// An upgraded connection without Hello.
@@ -142,14 +165,15 @@ impl Client {
         device: &str,
         resume: Resume,
     ) -> Result<Self, Closed> {
+        let socket = target.try_upgrade("hawser.v1").ok_or(Closed::Abrupt)?;
         let mut client = Self {
-            socket: target.upgrade("hawser.v1"),
+            socket,
             frames: VecDeque::new(),
             welcome: pb::Welcome::default(),
             auto_ack: true,
             last_offset: None,
         };
-        client.send_frame(&ClientFrame::Hello(pb::Hello {
+        client.try_send_frame(&ClientFrame::Hello(pb::Hello {
             token: token.to_owned(),
             device: device.to_owned(),
             resume_token: resume.token.into(),
@@ -170,11 +194,14 @@ impl Client {
     }
 
     pub fn send_frame(&mut self, frame: &ClientFrame) {
+        assert!(self.try_send_frame(frame), "the node reads");
+    }
+
+    /// `false`: the connection has ended; reading says how.
+    pub fn try_send_frame(&mut self, frame: &ClientFrame) -> bool {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
-        self.socket
-            .send(Message::Binary(bytes.into()))
-            .expect("the node reads");
+        self.socket.send(Message::Binary(bytes.into())).is_ok()
     }
 
     /// Sends a text; returns its id.
@@ -185,7 +212,11 @@ impl Client {
     }
 
     pub fn send_as(&mut self, id: ClientMsgId, chat: &ChatId, body: &[u8]) {
-        self.send_frame(&ClientFrame::Send(Send {
+        assert!(self.try_send_as(id, chat, body), "the node reads");
+    }
+
+    pub fn try_send_as(&mut self, id: ClientMsgId, chat: &ChatId, body: &[u8]) -> bool {
+        self.try_send_frame(&ClientFrame::Send(Send {
             client_msg_id: id,
             send_ts_ms: now_ms(),
             message_type: MessageType::TEXT,
@@ -193,7 +224,7 @@ impl Client {
             chat: chat.clone(),
             body: Bytes::copy_from_slice(body),
             envelopes: Vec::new(),
-        }));
+        }))
     }
 
     pub fn ack(&mut self, offset: u64) {
@@ -212,15 +243,21 @@ impl Client {
 
     /// The next frame, or how the connection ended.
     pub fn try_next(&mut self) -> Result<ServerFrame, Closed> {
+        self.poll()
+            .unwrap_or_else(|| panic!("nothing came for {PATIENCE:?}"))
+    }
+
+    /// The same; `None`: nothing came within the socket's read time-out.
+    pub fn poll(&mut self) -> Option<Result<ServerFrame, Closed>> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
                 if let Some(offset) = offset_of(&frame) {
                     self.last_offset = Some(offset);
                     if self.auto_ack {
-                        self.ack(offset);
+                        self.try_send_frame(&ClientFrame::Ack(Ack { offset }));
                     }
                 }
-                return Ok(frame);
+                return Some(Ok(frame));
             }
             match self.socket.read() {
                 Ok(Message::Binary(bytes)) => {
@@ -230,12 +267,12 @@ impl Client {
                             .push_back(ServerFrame::decode(&raw).expect("a sound frame"));
                     }
                 }
-                Ok(Message::Close(frame)) => return Err(closed(frame.map(|f| f.code))),
+                Ok(Message::Close(frame)) => return Some(Err(closed(frame.map(|f| f.code)))),
                 Ok(_) => {}
                 Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => {
-                    panic!("nothing came for {PATIENCE:?}")
+                    return None;
                 }
-                Err(_) => return Err(Closed::Abrupt),
+                Err(_) => return Some(Err(Closed::Abrupt)),
             }
         }
     }
@@ -251,10 +288,10 @@ impl Client {
         }
     }
 
-    /// The next Deliver, skipping other frames.
+    /// The next message of a person's, skipping other frames.
     pub fn deliver(&mut self) -> Deliver {
         self.until(|frame| match frame {
-            ServerFrame::Deliver(deliver) => Some(deliver),
+            ServerFrame::Deliver(d) if d.record.message_type != MessageType::MEMBERSHIP => Some(d),
             _ => None,
         })
     }

@@ -1,0 +1,160 @@
+//! A reactor by itself, with connections that need no handshake.
+
+use super::inbox::{Arriving, Kind, ToCore};
+use super::turn::Reactor;
+use crate::accept::admission::AddressTable;
+use crate::counters::{Counter, NodeCounters};
+use crate::node::clock::Clock;
+use crate::node::config::NodeConfig;
+use crate::node::shards::Shards;
+use crate::node::shared::NodeShared;
+use crate::session::SessionId;
+use hawser_engines::embedded::{EmbeddedConfig, EmbeddedEngine};
+use hawser_fanout::auth::{Issuer, Verifier};
+use hawser_ring::{Receiver, Waker, mailbox};
+use hawser_wire::record::Layer;
+use hawser_wire::ws;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
+
+/// A binary message "hi", masked with zeros.
+const HI: [u8; 8] = [0x82, 0x82, 0, 0, 0, 0, b'h', b'i'];
+/// The same from the server.
+const HI_BACK: [u8; 4] = [0x82, 0x02, b'h', b'i'];
+
+struct Bench {
+    node: Arc<NodeShared>,
+    reactor: Reactor,
+    listener: TcpListener,
+    _control: tokio::sync::mpsc::Receiver<crate::control::ToControl>,
+    _dir: tempfile::TempDir,
+}
+
+fn shared(
+    engine: &EmbeddedEngine,
+    dir: &Path,
+) -> (
+    Arc<NodeShared>,
+    Receiver<ToCore>,
+    tokio::sync::mpsc::Receiver<crate::control::ToControl>,
+    Waker,
+) {
+    let waker = Waker::new().expect("an eventfd");
+    let (sender, inbox) = mailbox(8, waker.clone());
+    let (control, questions) = tokio::sync::mpsc::channel(8);
+    let issuer = Issuer::open(dir).expect("a key");
+    let verifier = Verifier::new(issuer.auth_settings(None)).expect("sound");
+    let node = NodeShared {
+        config: NodeConfig::default(),
+        clock: Clock::start(),
+        shards: Shards::new(16, 1),
+        counters: NodeCounters::new(1),
+        addresses: AddressTable::new(0),
+        log: engine.log(),
+        verifier: Arc::new(verifier),
+        cores: vec![sender],
+        control,
+        stop: Waker::new().expect("an eventfd"),
+        draining: AtomicBool::new(false),
+        memory_full: AtomicBool::new(false),
+        sessions: AtomicUsize::new(0),
+        public_url: String::new(),
+        ports: Vec::new(),
+        troubles: Vec::new(),
+    };
+    (Arc::new(node), inbox, questions, waker)
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let engine = EmbeddedEngine::open(EmbeddedConfig::new(dir.path())).expect("an engine");
+        let (node, inbox, control, waker) = shared(&engine, dir.path());
+        let reactor = Reactor::new(0, node.clone(), inbox, &waker).expect("a reactor");
+        Self {
+            node,
+            reactor,
+            listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
+            _control: control,
+            _dir: dir,
+        }
+    }
+
+    /// An echo connection: its name, and the other end.
+    fn connect(&mut self) -> (SessionId, TcpStream) {
+        let client =
+            TcpStream::connect(self.listener.local_addr().expect("bound")).expect("connects");
+        client
+            .set_read_timeout(Some(Duration::from_millis(5)))
+            .expect("an option");
+        let (stream, peer) = self.listener.accept().expect("accepts");
+        stream.set_nonblocking(true).expect("an option");
+        self.reactor.arrive(Arriving {
+            stream,
+            layer: Layer::Plain,
+            undecrypted: Vec::new(),
+            carried: Vec::new(),
+            decoder: ws::Decoder::new(ws::Role::Server, ws::Limits::default()),
+            peer,
+            permit: self.node.addresses.enter(peer.ip()).expect("a place"),
+            place: self.node.take_place().expect("a place"),
+            kind: Kind::Echo,
+        });
+        let newest = self.reactor.rings[0].connections.iter().flatten().last();
+        (newest.expect("it is there").id, client)
+    }
+
+    /// Turns until the other end has `len` bytes, or its stream has ended.
+    fn read(&mut self, client: &mut TcpStream, len: usize) -> Vec<u8> {
+        let mut got = Vec::new();
+        for _ in 0..2_000 {
+            self.reactor.turn();
+            let mut buf = [0; 64];
+            match client.read(&mut buf) {
+                Ok(0) => break,
+                Ok(n) => got.extend_from_slice(&buf[..n]),
+                Err(_) => {}
+            }
+            if got.len() >= len {
+                break;
+            }
+        }
+        got
+    }
+}
+
+#[test]
+fn g12_a_panic_while_serving_one_connection_ends_that_one_alone() {
+    let mut bench = Bench::new();
+    let (_, mut other) = bench.connect();
+    let (doomed, mut client) = bench.connect();
+    assert_eq!(bench.reactor.sessions, 2);
+    bench.reactor.with(doomed, |_, _| panic!("on purpose"));
+    assert_eq!(bench.node.counters.total(Counter::Panics), 1);
+    assert_eq!(bench.reactor.sessions, 1);
+    assert!(bench.reactor.find(doomed).is_none());
+    assert!(bench.read(&mut client, 1).is_empty(), "closed");
+    other.write_all(&HI).expect("writes");
+    assert_eq!(bench.read(&mut other, HI_BACK.len()), HI_BACK);
+}
+
+#[test]
+fn a_slot_that_is_used_again_does_not_answer_to_its_old_name() {
+    let mut bench = Bench::new();
+    let (first, client) = bench.connect();
+    drop(client);
+    for _ in 0..200 {
+        bench.reactor.turn();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(bench.reactor.sessions, 0);
+    let (second, mut client) = bench.connect();
+    assert_eq!(first.key.index(), second.key.index());
+    assert!(bench.reactor.find(first).is_none());
+    client.write_all(&HI).expect("writes");
+    assert_eq!(bench.read(&mut client, HI_BACK.len()), HI_BACK);
+}
