@@ -9,7 +9,7 @@ use crate::transport::ReachError;
 use hawser_protocol::client::{Config, Effect, HistoryDone, Now, Saved, Session};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 /// Messages of connections that wait for the session.
@@ -21,6 +21,9 @@ const STORED_WAITING_MAX: usize = 64;
 const WRITING_MAX: usize = 512;
 /// With so many events that the application has not taken nothing more is received.
 const BACKLOG_MAX: usize = 64;
+
+/// The longest sleep: a timer that is further away is looked at again.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 struct Driver {
     session: Session,
@@ -114,11 +117,12 @@ impl Driver {
 
     /// Waits for one input and gives it to the session.
     async fn step(&mut self, inputs: &mut Inputs) {
+        let now_ms = self.now().ms;
         let due = self.session.next_timeout_ms();
-        let wait = due.map(|at| self.begun + std::time::Duration::from_millis(at));
+        let wait = due.map(|at| Duration::from_millis(at.saturating_sub(now_ms)).min(WAIT_MAX));
         let timer = async {
             match wait {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
+                Some(wait) => tokio::time::sleep(wait).await,
                 None => std::future::pending().await,
             }
         };
@@ -139,8 +143,7 @@ impl Driver {
     }
 
     fn now(&self) -> Now {
-        let since =
-            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let since = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Now {
             ms: since(self.begun.elapsed()),
             wall_ms: SystemTime::now()

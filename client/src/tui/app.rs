@@ -443,7 +443,8 @@ impl App {
                 state.is_some_and(|(s, _)| *s == PresenceState::PresenceOnline)
             };
             let there = others(item, me).filter(online).count();
-            return format!("{} members, {there} others online", item.row.member_count);
+            let others = if there == 1 { "other" } else { "others" };
+            return format!("{} members, {there} {others} online", item.row.member_count);
         }
         let other = others(item, me).next();
         match other.and_then(|user| self.presence.get(&user)) {

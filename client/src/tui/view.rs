@@ -392,28 +392,33 @@ fn help(frame: &mut Frame<'_>) {
     let area = frame.area();
     let keys = HELP.iter().map(|(key, _)| width(key)).max().unwrap_or(0);
     let texts = HELP.iter().map(|(_, text)| width(text)).max().unwrap_or(0);
+    let room = usize::from(area.width).saturating_sub(keys + 6).min(texts);
+    let mut lines = Vec::new();
+    for (key, text) in HELP {
+        for (n, text) in wrap(text, room).into_iter().enumerate() {
+            let key = if n == 0 { *key } else { "" };
+            let fill = " ".repeat(keys - width(key) + 2);
+            let key = Span::styled(key, Style::new().fg(ACCENT));
+            lines.push(Line::from(vec![
+                Span::raw(" "),
+                key,
+                Span::raw(fill),
+                Span::raw(text),
+            ]));
+        }
+    }
     let size = |n: usize, most: u16| u16::try_from(n).unwrap_or(most).min(most);
-    let columns = size(keys + texts + 6, area.width);
-    let rows = size(HELP.len() + 2, area.height);
+    let columns = size(keys + room + 6, area.width);
+    let rows = size(lines.len() + 2, area.height);
     let popup = Rect {
         x: area.x + (area.width - columns) / 2,
         y: area.y + (area.height - rows) / 2,
         width: columns,
         height: rows,
     };
-    let line = |(key, text): &(&str, &str)| {
-        let fill = " ".repeat(keys - width(key) + 2);
-        Line::from(vec![
-            Span::raw(" "),
-            Span::styled((*key).to_owned(), Style::new().fg(ACCENT)),
-            Span::raw(fill),
-            Span::raw((*text).to_owned()),
-        ])
-    };
     let block = Block::bordered()
         .border_type(BorderType::Rounded)
         .title(" Help (Esc closes) ".bold());
     frame.render_widget(Clear, popup);
-    let lines: Vec<Line<'_>> = HELP.iter().map(line).collect();
     frame.render_widget(Paragraph::new(lines).block(block), popup);
 }

@@ -85,7 +85,7 @@ impl Inbox {
             gap.held
                 .extend(offset.and_then(|offset| self.line.arrive(offset, true)));
             if !held {
-                gap.below_ordinal = gap.below_ordinal.max(ordinal + 1);
+                gap.below_ordinal = gap.below_ordinal.max(ordinal.saturating_add(1));
             } else if *prev_seq > gap.high.seq {
                 gap.below_ordinal = gap.below_ordinal.max(ordinal); // another hole below it
             }
@@ -102,7 +102,11 @@ impl Inbox {
         let ticket = offset.and_then(|offset| self.line.arrive(offset, true));
         let gap = Gap {
             high: Track { seq, ordinal },
-            below_ordinal: if held { ordinal } else { ordinal + 1 },
+            below_ordinal: if held {
+                ordinal
+            } else {
+                ordinal.saturating_add(1)
+            },
             asked_below: 0,
             held: ticket.into_iter().collect(),
         };
@@ -124,7 +128,11 @@ impl Inbox {
             },
             Some(track) => pb::Sync {
                 after_ordinal: track.ordinal,
-                limit: limit(gap.below_ordinal.saturating_sub(1 + track.ordinal)),
+                limit: limit(
+                    gap.below_ordinal
+                        .saturating_sub(track.ordinal)
+                        .saturating_sub(1),
+                ),
                 ..pb::Sync::default()
             },
         };
@@ -154,7 +162,8 @@ impl Inbox {
         if let Some(track) = track
             && last.is_none()
             && more
-            && (track.ordinal + 1..below).contains(&next_ordinal)
+            && track.ordinal < next_ordinal
+            && next_ordinal < below
         {
             let skipped = Track {
                 ordinal: next_ordinal,
@@ -164,9 +173,9 @@ impl Inbox {
             return self.request(chat);
         }
         let further = track.zip(last).is_some_and(|(track, last)| {
-            more && last.ordinal > track.ordinal && last.ordinal + 1 < below
+            more && last.ordinal > track.ordinal && last.ordinal.saturating_add(1) < below
         });
-        if further || (grown && last.is_none_or(|last| last.ordinal + 1 < below)) {
+        if further || (grown && last.is_none_or(|last| last.ordinal.saturating_add(1) < below)) {
             if let Some(last) = last {
                 let (seq, ordinal) = (last.seq, last.ordinal);
                 self.tracks.insert(chat.clone(), Track { seq, ordinal });

@@ -84,6 +84,12 @@ impl CursorLine {
         self.arrived = 0;
     }
 
+    /// Offsets that came and wait for one before them.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Everything below is in a batch given to the disk.
     #[must_use]
     pub fn reach(&self) -> u64 {

@@ -268,7 +268,7 @@ impl Outbox {
 
     /// Ids that the server would refuse as too old. Valid only when all is synced.
     pub(super) fn stale(&self, server_now_ms: u64) -> Vec<ClientMsgId> {
-        let oldest = (server_now_ms + STALE_MARGIN_MS).saturating_sub(DEDUP_WINDOW_MS);
+        let oldest = server_now_ms.saturating_sub(DEDUP_WINDOW_MS - STALE_MARGIN_MS);
         let ids = self.numbers.keys();
         ids.filter(|id| id.timestamp_ms() < oldest)
             .copied()

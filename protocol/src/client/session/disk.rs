@@ -38,6 +38,8 @@ pub(super) struct Disk {
     /// Of the head that a sync is about to adopt.
     head_token: Bytes,
     saved_next: Option<u64>,
+    /// The furthest position given to the disk: a later batch never takes it back.
+    given_next: u64,
     acked_next: u64,
     ack_at_ms: Option<u64>,
     unacked_frames: usize,
@@ -55,6 +57,7 @@ impl Disk {
             resume_token,
             head_token: Bytes::new(),
             saved_next: None,
+            given_next: 0,
             acked_next: 0,
             ack_at_ms: None,
             unacked_frames: 0,
@@ -85,6 +88,7 @@ impl Disk {
     /// What we had is of no use any more: a sync begins.
     pub(super) fn forget(&mut self, head: u64, head_token: Bytes) {
         self.resume_token = None;
+        self.given_next = 0;
         self.head_token = head_token;
         self.batch.position = Some(Position::SyncingFrom(head));
     }
@@ -132,18 +136,17 @@ impl Session {
         if resume_token.is_empty() || self.sync.adopting() {
             return;
         }
-        let next = self.inbox.line.reach();
+        let next = self.inbox.line.reach().max(self.disk.given_next);
         self.disk.resume_token = Some(resume_token.clone());
         self.disk.batch.position = Some(Position::At { next, resume_token });
     }
 
     pub(super) fn flush_batch(&mut self) {
-        let reach = self.inbox.line.reach();
+        let next = self.inbox.line.reach().max(self.disk.given_next);
         if !self.sync.adopting()
-            && self.disk.saved_next.is_some_and(|saved| saved != reach)
+            && self.disk.saved_next.is_some_and(|saved| saved != next)
             && let Some(resume_token) = self.disk.resume_token.clone()
         {
-            let next = reach;
             self.disk.batch.position = Some(Position::At { next, resume_token });
         }
         if !self.disk.batch.is_empty() {
@@ -153,6 +156,7 @@ impl Session {
                 _ => None,
             };
             self.disk.saved_next = next.or(self.disk.saved_next);
+            self.disk.given_next = next.unwrap_or(self.disk.given_next);
             self.disk.last_ticket += 1;
             let ticket = self.disk.last_ticket;
             let entry = Ticket {

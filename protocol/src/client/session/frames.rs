@@ -15,6 +15,9 @@ use bytes::Bytes;
 /// A connection this long live forgets earlier failures, milliseconds.
 const STABLE_MS: u64 = 10_000;
 
+/// Frames that wait behind a gap; many windows' worth, since an operator may widen those.
+const LINE_MAX: usize = 16_384;
+
 impl Session {
     /// One WebSocket message of `hawser.v1` has come: one or more frames.
     pub fn handle_message(&mut self, link: u32, mut message: Bytes, now: Now) {
@@ -92,6 +95,7 @@ impl Session {
         match frame {
             ServerFrame::Deliver(deliver) => {
                 self.disk.count(bytes);
+                self.check_line()?;
                 let place = Place::of(&deliver.record);
                 self.note(&deliver.record, now);
                 if !self.inbox.knows(&place) {
@@ -141,8 +145,10 @@ impl Session {
             self.close(old, 1000, "moved");
             self.promote(now);
         }
+        let mut recovered = welcome.recovered;
         if let Some(link) = self.link_of(link) {
             link.state = LinkState::Welcomed;
+            recovered &= link.resumes;
         }
         self.retry_after_ms = 0;
         self.skew_ms = signed_difference(welcome.server_time_ms, now.wall_ms);
@@ -166,15 +172,15 @@ impl Session {
         self.sync.disconnected();
         self.inbox.disconnected();
         self.disk.restart(self.inbox.line.persisted());
-        self.begin(link, welcome);
+        self.begin(link, welcome, recovered);
         if !self.watch.users.is_empty() || !self.watch.chats.is_empty() {
             self.transmit(ClientFrame::Watch(self.watch.clone()));
         }
     }
 
     /// Replay follows, or a sync is ours to do.
-    fn begin(&mut self, link: u32, welcome: &pb::Welcome) {
-        if welcome.recovered {
+    fn begin(&mut self, link: u32, welcome: &pb::Welcome, recovered: bool) {
+        if recovered {
             self.save_token(welcome.resume_token.clone());
             self.sync.resume();
             return self.set_phase(Phase::CatchingUp);
@@ -228,6 +234,19 @@ impl Session {
         Ok(())
     }
 
+    /// A server stops at its window; one that does not would fill our memory.
+    fn check_line(&self) -> Result<(), FrameError> {
+        let found = self.inbox.line.waiting();
+        if found < LINE_MAX {
+            return Ok(());
+        }
+        Err(FrameError::TooMany {
+            what: "frames behind a gap",
+            found,
+            max: LINE_MAX,
+        })
+    }
+
     /// A message has been seen: one of ours ends its Send, a change of a group asks for the list.
     fn note(&mut self, record: &MessageRecord, now: Now) {
         if record.sender == self.config.user
@@ -267,8 +286,9 @@ impl Session {
             ordinal: result.ordinal,
         };
         let held = send.is_some();
+        // Also where an earlier attempt had been refused (before we were a member): it is sent now.
+        self.disk.batch.pending_delete.push(id);
         if let Some(send) = send {
-            self.disk.batch.pending_delete.push(id);
             let record = self.own_record(send, &result)?;
             self.disk.batch.records.push(record);
         }

@@ -29,6 +29,8 @@ pub(super) enum LinkState {
 pub(super) struct Link {
     pub(super) id: u32,
     pub(super) state: LinkState,
+    /// Its Hello showed a resume token: only then can it be recovered.
+    pub(super) resumes: bool,
     deadline_ms: u64,
 }
 
@@ -48,6 +50,7 @@ impl Session {
     pub fn handle_opened(&mut self, link: u32, now: Now) {
         let next = self.inbox.line.persisted();
         let resume_token = self.disk.resume_token();
+        let resumes = resume_token.is_some();
         let last_offset = resume_token.as_ref().and_then(|_| next.checked_sub(1));
         let Some(token) = self.token.as_mut() else {
             return;
@@ -67,6 +70,7 @@ impl Session {
             return;
         };
         link.state = LinkState::Hello;
+        link.resumes = resumes;
         link.deadline_ms = now.ms + WELCOME_MS;
         let id = link.id;
         self.transmit_on(id, ClientFrame::Hello(hello));
@@ -155,11 +159,13 @@ impl Session {
             return;
         }
         self.set_phase(Phase::Connecting);
+        // A fresh one is shown once whatever our clock says: before the first Welcome that may be far
+        // ahead of the server's, and the server is the judge.
         let server_ms = self.server_ms(now);
         if self
             .token
             .as_ref()
-            .is_none_or(|token| token.expires_at_ms <= server_ms)
+            .is_none_or(|token| token.hellos > 0 && token.expires_at_ms <= server_ms)
         {
             self.token = None;
             self.fetch_token();
@@ -175,6 +181,7 @@ impl Session {
         Link {
             id,
             state: LinkState::Opening,
+            resumes: false,
             deadline_ms: now.ms + OPEN_MS,
         }
     }
@@ -311,6 +318,6 @@ impl Session {
         let Some(token) = &self.token else { return };
         let left = token.expires_at_ms.saturating_sub(server_ms);
         let wait_ms = left - TOKEN_MARGIN_MS.min(left / 2);
-        self.refresh_at_ms = Some(now.ms + wait_ms.max(TOKEN_RETRY_MS));
+        self.refresh_at_ms = Some(now.ms.saturating_add(wait_ms.max(TOKEN_RETRY_MS)));
     }
 }
