@@ -361,8 +361,9 @@ export class Session {
       return this.refused(id, error, text, retryAfterMs, now);
     }
     const send = this.outbox.sent(id);
+    // Also where an earlier attempt had been refused (before we were a member): it is sent now.
+    this.disk.batch.pendingDelete.push(id);
     if (send) {
-      this.disk.batch.pendingDelete.push(id);
       this.disk.batch.records.push(this.ownRecord(send, result));
     }
     const chat = send?.chat ?? result.chat;

@@ -47,8 +47,10 @@ export class TokenHolder {
     return this.token !== undefined && this.token.hellos > 1;
   }
 
+  /** A fresh one is shown once whatever our clock says: before the first Welcome that may be wrong. */
   isGood(serverNowMs: number): boolean {
-    return this.token !== undefined && this.token.expiresAtMs > serverNowMs;
+    if (this.token === undefined) return false;
+    return this.token.hellos === 0 || this.token.expiresAtMs > serverNowMs;
   }
 
   /** The server says until when; 0: it does not say. */
