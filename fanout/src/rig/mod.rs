@@ -1,6 +1,7 @@
 //! What the tests of this crate stand on: makers, a store in memory, an engine in a temporary folder.
 
 pub(crate) mod engine;
+pub(crate) mod flaky_log;
 pub(crate) mod memory_store;
 
 use bytes::Bytes;

@@ -2,6 +2,7 @@
 
 use crate::ingest::{Driver, DriverConfig};
 use crate::rig::engine::{CONFIG, PARTITIONS, Rig, open, until};
+use crate::rig::flaky_log::{FlakyLog, Flaw};
 use crate::rig::memory_store::{Fault, MemoryStore};
 use crate::rig::{chat, create, plain, sent};
 use hawser_engines::directory::Directory;
@@ -169,6 +170,40 @@ fn g2_a_restarted_driver_goes_on_from_the_commit() {
         60,
         "no repeats without a crash"
     );
+    driver.stop();
+}
+
+#[test]
+fn g2_failed_appends_are_replayed_and_never_skipped() {
+    let rig = Rig::plain();
+    let flaws = [
+        (3, Flaw::Full),
+        (10, Flaw::Lost),
+        (30, Flaw::Unknown),
+        (31, Flaw::Full),
+        (60, Flaw::Lost),
+        (150, Flaw::Unknown),
+    ];
+    let flaky = Arc::new(FlakyLog::new(rig.log.clone(), flaws.to_vec()));
+    let store = Arc::new(MemoryStore::default());
+    let mut config = DriverConfig::from(CONFIG);
+    config.in_flight_max = 32;
+    let driver =
+        Driver::start(flaky.clone(), store.clone(), rig.directory.clone(), config).unwrap();
+    let sources: Vec<_> = (0..200)
+        .map(|n| sent("alice", plain("dm:alice:bob", n)))
+        .collect();
+    let last = rig.append(&sources);
+    until("the commit", || {
+        committed(&rig, "dm:alice:bob") == last[199] + 1
+    });
+    assert!(flaky.spent());
+    // A turn makes at most 64 appends: the first flaws end one turn, the last another.
+    assert!(driver.counters().read().retries >= 2);
+    assert_eq!(store.head(&chat("dm:alice:bob")).unwrap().ordinal, 200);
+    // What a client makes of one partition: each message once by (chat, seq), gaps pulled by
+    // prev_seq; so each must be there, whatever is repeated.
+    assert_eq!(messages(&rig).len(), 200);
     driver.stop();
 }
 
