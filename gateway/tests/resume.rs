@@ -185,6 +185,7 @@ fn a_newer_session_of_the_device_displaces_the_older() {
     let mut older = node.live("alice", "phone");
     let mut newer = node.live("alice", "phone");
     assert_eq!(older.closed(), Closed::Code(4301));
+    node.counted(Counter::SessionsDisplaced, 1);
     let id = newer.send(&dm("alice", "bob"), b"still here");
     assert_eq!(newer.result(id).error, 0);
 }

@@ -11,7 +11,7 @@ use hawser_ring::{Event, Key, RecvBuf, RecvOutcome, SendOutcome};
 
 /// While so many bytes wait to go out, nothing more is received: a client that asks and does not
 /// read stops itself.
-const WAITING_BYTES_MAX: usize = 256 << 10;
+const WAITING_BYTES_MAX: usize = 128 << 10;
 /// How long a peer may take to answer our close, milliseconds.
 const CLOSE_MS: u64 = 2_000;
 
