@@ -1,1 +1,96 @@
 //! The deterministic simulator: fake clock, log, store, network, faults and oracles.
+//!
+//! The machines that decide are the real ones: the client's and the server's session, ingest, history,
+//! the codecs (half of the devices speak JSON), resume tokens. What moves bytes is simulated: a network
+//! that delays, cuts and swallows, edges and ingest processes that die between any two steps or
+//! live on as zombies, disks and engines that fail, time out after having done it, or stop.
+//! One seed is one run: a failing one is replayed by its number.
+
+mod cluster;
+mod deliver;
+mod device;
+mod edge;
+mod oracle;
+mod reference;
+mod store;
+mod storm;
+mod world;
+
+pub use oracle::Violation;
+
+/// What is broken on purpose, so that the oracles can be seen to notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Break {
+    /// The store forgets which client_msg_ids it has seen.
+    Dedup,
+    /// Ingest commits before it delivers.
+    Commit,
+    /// Ingest sometimes delivers what was not stored.
+    Store,
+    /// A device's disk sometimes says that it has what it lost.
+    Disk,
+    /// The edge resumes one record too late.
+    Resume,
+}
+
+impl Break {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Dedup,
+        Self::Commit,
+        Self::Store,
+        Self::Disk,
+        Self::Resume,
+    ];
+}
+
+/// How to run a seed.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Steps of the storm.
+    pub steps: u64,
+    /// What is broken on purpose.
+    pub broken: Option<Break>,
+    /// A crash of ingest may leave a batch of the store in part. No store of this stage does so.
+    pub torn: bool,
+    /// Prints every frame and fault.
+    pub trace: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            steps: 120,
+            broken: None,
+            torn: false,
+            trace: false,
+        }
+    }
+}
+
+/// What one seed came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Events that happened.
+    pub events: u64,
+    /// Deliver frames that reached devices.
+    pub delivered: u64,
+    /// Of those, replayed after a resume.
+    pub replayed: u64,
+    /// Sessions that were recovered.
+    pub recovered: u64,
+    /// Sessions that had to sync.
+    pub unrecovered: u64,
+    /// Ingest processes that died.
+    pub ingest_crashes: u64,
+    /// The first promise that was broken.
+    pub violation: Option<Violation>,
+}
+
+/// Runs one seed; the same seed and options give the same outcome.
+#[must_use]
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    storm::run(seed, options)
+}

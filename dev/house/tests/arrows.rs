@@ -143,7 +143,7 @@ fn every_member_obeys_the_workspace_lints_and_licence() {
 #[test]
 fn adapters_are_named_only_where_engines_are_opened() {
     let opens = [
-        "gateway/src/backing.rs",
+        "gateway/src/backing/mod.rs",
         "gateway/src/run.rs",
         "fanout/src/program/run.rs",
     ];

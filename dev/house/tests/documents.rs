@@ -288,3 +288,33 @@ fn links_between_documents_lead_somewhere() {
         }
     }
 }
+
+#[test]
+fn every_test_that_the_guarantees_name_exists() {
+    let document = text("docs/guarantees.md");
+    let sources: String = files(&["rs"]).iter().map(|path| text(path)).collect();
+    let mut count = 0;
+    for name in document.split('`').skip(1).step_by(2) {
+        let is_name = name.len() > 12
+            && name.contains('_')
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if is_name {
+            count += 1;
+            assert!(
+                sources.contains(&format!("fn {name}(")),
+                "no test is called {name}"
+            );
+        }
+    }
+    assert!(count > 60, "the names were not found");
+    for mark in ["G1", "G2", "G3", "G4", "G5", "G7", "G8", "G9", "G12"] {
+        assert!(document.contains(&format!("| {mark} |")), "{mark}");
+    }
+    for mark in [
+        "F7", "F8", "F9", "F16", "F17", "F19", "F20", "F21", "F22", "F25",
+    ] {
+        assert!(document.contains(&format!("| {mark} |")), "{mark}");
+    }
+}

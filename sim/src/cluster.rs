@@ -1,0 +1,325 @@
+//! What is durable: the source log, the delivery log, the store; and ingest between them, which may
+//! die between any two of its steps.
+
+use crate::Break;
+use crate::store::MemoryStore;
+use crate::world::{Event, World};
+use bytes::Bytes;
+use hawser_engines::log::{Produce, Record, Topic};
+use hawser_engines::store::{Store, StoreOp};
+use hawser_fanout::history::History;
+use hawser_fanout::ingest::{Core, IngestConfig};
+use hawser_protocol::ids::Seq;
+use hawser_protocol::partition::partition;
+use hawser_protocol::record::{DeliveryRecord, SourceRecord};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Of `chat-messages`, and of `delivery`.
+pub(crate) const SOURCES: u32 = 2;
+pub(crate) const DELIVERIES: u32 = 4;
+/// Records of one turn of ingest.
+const BATCH_MAX: u64 = 12;
+/// After a failure ingest begins again after this, milliseconds.
+const RESTART_MS: u64 = 30;
+
+/// A delivery record and the offset it is at.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) value: Bytes,
+    pub(crate) record: DeliveryRecord,
+    /// The same source record was delivered here before: the edge may leave it out.
+    pub(crate) repeat: bool,
+}
+
+/// One delivery partition.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    pub(crate) entries: Vec<Entry>,
+    /// First offset that retention has left.
+    pub(crate) low: u64,
+    seen: BTreeSet<(u32, Seq, u16)>,
+}
+
+/// One turn of ingest: judged, and on its way to be stored, delivered and committed.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    ops: Vec<StoreOp>,
+    produce: Vec<Produce>,
+    next: Vec<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Judge,
+    Store,
+    Deliver,
+    Commit,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) source: Vec<Vec<Record>>,
+    pub(crate) delivery: Vec<Delivery>,
+    /// Of the delivery topic.
+    pub(crate) generation: u16,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) history: History,
+    core: Core,
+    /// Next offsets: as this ingest has judged them, and as they are committed.
+    next: Vec<u64>,
+    committed: Vec<u64>,
+    /// Rises with every ingest that takes over; those before are dead, or think that they live.
+    epoch: u64,
+    zombies: BTreeSet<u64>,
+    turning: bool,
+    /// Steps that this ingest has left to live.
+    doom: Option<u64>,
+    /// Steps of ingest that were lost by a crash: how much the storm has tested.
+    pub(crate) crashes: u64,
+    broken: Option<Break>,
+}
+
+impl Cluster {
+    pub(crate) fn new(broken: Option<Break>) -> Self {
+        let store = Arc::new(MemoryStore::new(broken));
+        let port: Arc<dyn Store> = store.clone();
+        let no_offsets = || vec![0; SOURCES as usize];
+        Self {
+            source: (0..SOURCES).map(|_| Vec::new()).collect(),
+            delivery: (0..DELIVERIES).map(|_| Delivery::default()).collect(),
+            generation: 1,
+            history: History::new(port),
+            store,
+            core: core(),
+            next: no_offsets(),
+            committed: no_offsets(),
+            epoch: 0,
+            zombies: BTreeSet::new(),
+            turning: false,
+            doom: None,
+            crashes: 0,
+            broken,
+        }
+    }
+
+    /// The source log takes a record.
+    fn append(&mut self, source: &SourceRecord, wall_ms: u64) {
+        let chat = source.chat().as_str();
+        let log = &mut self.source[partition(chat, SOURCES) as usize];
+        log.push(Record {
+            offset: log.len() as u64,
+            timestamp_ms: wall_ms,
+            key: Bytes::copy_from_slice(chat.as_bytes()),
+            value: source.encode(),
+        });
+    }
+
+    fn deliver(&mut self, produce: &Produce) {
+        if produce.topic != Topic::Delivery {
+            return;
+        }
+        // What ingest makes is a delivery record; one that is none would be found by everybody.
+        let Ok(record) = DeliveryRecord::decode(&produce.value) else {
+            return;
+        };
+        let log = &mut self.delivery[produce.partition as usize];
+        let place = (record.source_partition, record.source_seq, record.sub_index);
+        let repeat = !log.seen.insert(place);
+        log.entries.push(Entry {
+            value: produce.value.clone(),
+            record,
+            repeat,
+        });
+    }
+
+    /// All delivery records are gone: another generation begins.
+    pub(crate) fn recreate_delivery(&mut self) {
+        self.generation += 1;
+        self.delivery = (0..DELIVERIES).map(|_| Delivery::default()).collect();
+    }
+
+    fn judge(&mut self) -> Option<Turn> {
+        let mut turn = Turn {
+            ops: Vec::new(),
+            produce: Vec::new(),
+            next: self.next.clone(),
+        };
+        for (source, log) in (0..).zip(&self.source) {
+            let next = &mut turn.next[source as usize];
+            let end = (*next + BATCH_MAX).min(log.len() as u64);
+            for offset in *next..end {
+                let record = &log[usize::try_from(offset).ok()?];
+                let store: &dyn Store = self.store.as_ref();
+                let plan = self.core.judge(source, record, store).ok()?;
+                turn.ops.extend(plan.store);
+                turn.produce.extend(plan.produce);
+            }
+            *next = end;
+        }
+        self.next.clone_from(&turn.next);
+        Some(turn)
+    }
+}
+
+fn core() -> Core {
+    let config = IngestConfig {
+        cell: 0,
+        source_partitions: SOURCES,
+        delivery_partitions: DELIVERIES,
+        dead_letter_partitions: 1,
+    };
+    Core::new(config, 1)
+}
+
+impl World {
+    /// A record reaches the source log.
+    pub(crate) fn append(&mut self, source: &SourceRecord) {
+        // The producer's clock, which may be off.
+        let wall_ms = self.wall_ms() + self.chance.below(2_000);
+        self.cluster.append(source, wall_ms);
+        self.wake_ingest(1);
+    }
+
+    fn wake_ingest(&mut self, in_ms: u64) {
+        if !self.cluster.turning {
+            self.cluster.turning = true;
+            self.ingest_step(Step::Judge, None, in_ms);
+        }
+    }
+
+    fn ingest_step(&mut self, step: Step, turn: Option<Box<Turn>>, in_ms: u64) {
+        let epoch = self.cluster.epoch;
+        self.at(self.ms + in_ms, Event::Ingest { epoch, step, turn });
+    }
+
+    /// One step of ingest, unless its process has died.
+    pub(crate) fn ingest(&mut self, epoch: u64, step: Step, turn: Option<Box<Turn>>) {
+        let current = epoch == self.cluster.epoch;
+        if !current && !self.cluster.zombies.contains(&epoch) {
+            return;
+        }
+        if current && turn.is_some() && self.doomed() {
+            // It dies here, with this step half done.
+            self.at(self.ms, Event::Ingest { epoch, step, turn });
+            return self.ingest_crash();
+        }
+        match (step, turn) {
+            (Step::Judge, _) if current => self.ingest_judge(),
+            (Step::Store, Some(turn)) => self.ingest_store(current, epoch, turn),
+            (Step::Deliver, Some(turn)) => {
+                for produce in &turn.produce {
+                    self.cluster.deliver(produce);
+                }
+                self.wake_edges();
+                self.ingest_next(epoch, Step::Commit, turn);
+            }
+            (Step::Commit, Some(turn)) => {
+                self.cluster.committed.clone_from(&turn.next);
+                if current {
+                    self.cluster.core.committed();
+                    self.cluster.turning = false;
+                    let ends = self.cluster.source.iter().map(|log| log.len() as u64);
+                    if !ends.eq(self.cluster.next.iter().copied()) {
+                        self.wake_ingest(1);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn ingest_judge(&mut self) {
+        match self.cluster.judge() {
+            Some(turn) => {
+                let wait = 1 + self.chance.below(10);
+                self.ingest_step(Step::Store, Some(Box::new(turn)), wait);
+            }
+            None => self.ingest_restart(),
+        }
+    }
+
+    fn ingest_store(&mut self, current: bool, epoch: u64, turn: Box<Turn>) {
+        let lost = self.cluster.broken == Some(Break::Store) && self.chance.below(20) == 0;
+        let written = lost || self.cluster.store.write(&turn.ops).is_ok();
+        // A time-out: it was applied, and nobody knows.
+        let timed_out = self.chance.below(30) == 0;
+        if written && !timed_out {
+            if self.cluster.broken == Some(Break::Commit) {
+                self.cluster.committed.clone_from(&turn.next);
+            }
+            return self.ingest_next(epoch, Step::Deliver, turn);
+        }
+        if current {
+            self.ingest_restart();
+        }
+    }
+
+    fn ingest_next(&mut self, epoch: u64, step: Step, turn: Box<Turn>) {
+        let at = self.ms + 1 + self.chance.below(6);
+        let turn = Some(turn);
+        self.at(at, Event::Ingest { epoch, step, turn });
+    }
+
+    /// The process will die at one of its next steps.
+    pub(crate) fn ingest_doom(&mut self) {
+        self.cluster.doom = Some(self.chance.below(6));
+    }
+
+    fn doomed(&mut self) -> bool {
+        let left = self.cluster.doom.take();
+        self.cluster.doom = left.and_then(|left| left.checked_sub(1));
+        left == Some(0)
+    }
+
+    /// The process dies somewhere in its turn, perhaps having written a part of it; or another takes
+    /// over while it lives on.
+    pub(crate) fn ingest_crash(&mut self) {
+        self.cluster.crashes += 1;
+        if self.chance.below(3) == 0 {
+            let epoch = self.cluster.epoch;
+            self.cluster.zombies.insert(epoch);
+        } else {
+            self.ingest_partly();
+        }
+        self.ingest_restart();
+    }
+
+    /// What had got out when the process died: a prefix of its writes, or of its deliveries.
+    fn ingest_partly(&mut self) {
+        let epoch = self.cluster.epoch;
+        let Some((step, turn)) = self.take_turn(epoch) else {
+            return;
+        };
+        match step {
+            Step::Store => {
+                let all = turn.ops.len() as u64;
+                let count = match self.torn {
+                    true => self.chance.below(all + 1),
+                    // A batch of the embedded store is atomic.
+                    false => self.chance.below(2) * all,
+                };
+                let count = usize::try_from(count).unwrap_or(0);
+                // Down is down: then nothing got out.
+                let _ = self.cluster.store.write(&turn.ops[..count]);
+            }
+            Step::Deliver => {
+                let count = self.chance.below(turn.produce.len() as u64 + 1);
+                let count = usize::try_from(count).unwrap_or(0);
+                for produce in &turn.produce[..count] {
+                    self.cluster.deliver(produce);
+                }
+                self.wake_edges();
+            }
+            Step::Judge | Step::Commit => {}
+        }
+    }
+
+    fn ingest_restart(&mut self) {
+        let cluster = &mut self.cluster;
+        cluster.epoch += 1;
+        cluster.core = core();
+        cluster.next.clone_from(&cluster.committed);
+        cluster.turning = true;
+        self.ingest_step(Step::Judge, None, RESTART_MS);
+    }
+}
