@@ -12,6 +12,7 @@ use crate::reload::Reloads;
 use hawser_engines::embedded::OpenError;
 use hawser_fanout::settings::{self, SettingsError};
 use hawser_protocol::ids::{DeviceId, UserId};
+use hawser_ring::Ring;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -120,6 +121,9 @@ fn run(args: &Cli) -> Result<(), Failure> {
 /// Runs the node until a signal ends it.
 fn serve(config: &Config) -> Result<(), Failure> {
     start_output(config)?;
+    // Before anything is made: without io_uring there is nothing to serve.
+    Ring::probe().map_err(StartError::NoIoUring)?;
+    backing::make_data_dir(config)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let certificates = Certificates::open(certificate_source(config), provider.clone())?;
     let tls = certs::server_config(certificates.clone(), provider, config.tls.tls12)?;
@@ -285,4 +289,35 @@ fn print(text: impl AsRef<str>) {
     // A closed pipe is the reader's choice.
     let _ = stdout.write_all(text.as_ref().as_bytes());
     let _ = stdout.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hawser_ring::RingError;
+
+    #[test]
+    fn every_failure_has_the_code_that_help_says() {
+        let dir = PathBuf::from("d");
+        let io = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let addr = "127.0.0.1:1".parse().expect("an address");
+        let bind = |error| Failure::Start(StartError::Bind(error));
+        for (failure, code) in [
+            (Failure::Argument(String::new()), 2),
+            (
+                Failure::Start(StartError::NoIoUring(RingError::Unsupported("a thing"))),
+                3,
+            ),
+            (bind(BindError::Taken { addr }), 4),
+            (bind(BindError::PlainBeyondLoopback { addr }), 2),
+            (
+                Failure::Backing(BackingError::NoDirectory { dir, source: io() }),
+                5,
+            ),
+            (Failure::Backing(BackingError::Kafka(String::new())), 1),
+            (Failure::Running(String::new()), 1),
+        ] {
+            assert_eq!(failure.code(), code, "{failure}");
+        }
+    }
 }

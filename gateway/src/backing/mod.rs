@@ -84,11 +84,7 @@ impl Backing {
     /// # Errors
     /// See [`BackingError`].
     pub fn open(config: &Config) -> Result<Self, BackingError> {
-        let dir = PathBuf::from(&config.node.data_dir);
-        std::fs::create_dir_all(&dir).map_err(|source| BackingError::NoDirectory {
-            dir: dir.clone(),
-            source,
-        })?;
+        make_data_dir(config)?;
         let engine = Arc::new(EmbeddedEngine::open(embedded_config(config))?);
         let keys = keys_dir(config);
         let resume_key = resume_key(config, &keys)?;
@@ -148,6 +144,16 @@ impl Backing {
         drop(self.services);
         drop(self.engine);
     }
+}
+
+/// Makes the data directory if it is missing.
+///
+/// # Errors
+/// It cannot be made, or is no directory.
+pub fn make_data_dir(config: &Config) -> Result<(), BackingError> {
+    let dir = PathBuf::from(&config.node.data_dir);
+    let made = std::fs::create_dir_all(&dir);
+    made.map_err(|source| BackingError::NoDirectory { dir, source })
 }
 
 /// Where keys and the self-made certificate are kept.

@@ -45,7 +45,7 @@ settings_section! {
         /// Origins that browsers may connect from, such as `https://chat.example`; the node's own loopback pages are
         /// always allowed; `*` allows any. Requests without an Origin (no browser) are not concerned.
         origins: Vec<String> = Vec::new();
-        /// Address that `/v1/locate` and Relocate give to clients, `wss://host:port/v1/ws`; empty: made from `wss`.
+        /// Address that Relocate gives to clients, `wss://host:port/v1/ws`; empty: made from `wss`.
         public_url: String = String::new();
         /// Serves `/v1/echo`, a WebSocket echo inside the session ring, for conformance suites. Not for production.
         echo: bool = false;

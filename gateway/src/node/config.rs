@@ -104,7 +104,7 @@ pub struct NodeConfig {
     pub plain_anywhere: bool,
     /// Origins that browsers may connect from; `*` for any. Loopback pages of this node always may.
     pub origins: Vec<String>,
-    /// `wss://host:port/v1/ws` for Relocate and `/v1/locate`; empty: made from the first listener.
+    /// `wss://host:port/v1/ws` for Relocate; empty: made from the first listener.
     pub public_url: String,
     /// Serves `/v1/echo`.
     pub echo: bool,

@@ -38,10 +38,7 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The machine lacks io_uring, or forbids it.
-    #[error(
-        "this machine gives no io_uring to this process: {0}; Hawser needs Linux 5.19 or newer with io_uring allowed \
-         (sysctl kernel.io_uring_disabled=0, and a container profile that permits io_uring_setup)"
-    )]
+    #[error("{0}")]
     NoIoUring(RingError),
     /// An address cannot be listened on.
     #[error(transparent)]
