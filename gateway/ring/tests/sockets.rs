@@ -1,5 +1,8 @@
 //! The ring over real sockets.
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set itself up has failed"
+)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -9,6 +9,7 @@
 //! [`resume`] decides whether a client goes on exactly where it was.
 
 mod action;
+mod frames;
 mod rate;
 pub mod resume;
 mod session;
@@ -17,5 +18,6 @@ mod tests;
 mod window;
 
 pub use action::Action;
+pub use frames::refusal;
 pub use rate::Rate;
-pub use session::{Now, Offer, Session, Settings, Start, refusal};
+pub use session::{Now, Offer, Session, Settings, Start};
