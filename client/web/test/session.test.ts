@@ -161,6 +161,25 @@ describe("gaps", () => {
     expect(syncs.at(-1)?.frame.body).toMatchObject({ chat: CHAT, afterOrdinal: 1, limit: 1 });
   });
 
+  it("two messages missing apart are both fetched, also when the first is being asked for", () => {
+    startBoth();
+    alice.say(CHAT, "1");
+    pass(clock, [alice, bob], 500);
+    const head = bob.disk.saved.cursor?.next as bigint;
+    for (const offset of [head, head + 2n]) world.dropDeliver.add(`bob ${offset}`);
+    const handle = world.receive.bind(world);
+    world.receive = (conn, bytes) => {
+      if (conn.user === "bob" && bytes[0] === 0x07) return; // its Sync is late
+      handle(conn, bytes);
+    };
+    for (const text of ["2", "3", "4", "5"]) alice.say(CHAT, text);
+    expect(bob.disk.texts(CHAT)).toEqual(["1", "3", "5"]);
+    world.receive = handle;
+    pass(clock, [alice, bob], 25_000);
+    expect(bob.disk.texts(CHAT)).toEqual(["1", "2", "3", "4", "5"]);
+    expect(bob.disk.saved.cursor?.next).toBeGreaterThan(head + 3n);
+  });
+
   it("a crash with an open gap finds the gap again", () => {
     startBoth();
     alice.say(CHAT, "1");

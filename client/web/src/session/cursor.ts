@@ -8,6 +8,8 @@ interface Entry {
 
 export class CursorLine {
   private entries: Entry[] = [];
+  /** Behind the last offset that came on this connection. */
+  private arrived = 0n;
 
   /** `reach`: everything below is in a batch given to the disk. `persisted`: it is on the disk. */
   constructor(
@@ -18,6 +20,7 @@ export class CursorLine {
   /** A frame of this offset has come; returns a release for one that waits. */
   arrive(offset: bigint, waits: boolean): () => void {
     const entry = { offset, waits };
+    if (offset >= this.arrived) this.arrived = offset + 1n;
     if (offset >= this.reach) this.entries.push(entry);
     this.advance();
     return () => {
@@ -29,18 +32,31 @@ export class CursorLine {
   /** The disk has everything below `next`. */
   stored(next: bigint): void {
     if (next > this.persisted) this.persisted = next;
+    if (next > this.reach) this.reach = next;
+  }
+
+  /**
+   * Everything below may be acknowledged: it is on the disk and came on this connection. What an
+   * earlier connection brought and the disk finished later comes again in the replay; an ack before
+   * that would run ahead of what this connection was sent.
+   */
+  get acknowledgeable(): bigint {
+    return this.persisted < this.arrived ? this.persisted : this.arrived;
   }
 
   /** A new connection replays from what is persisted. */
   restart(): void {
     this.entries = [];
     this.reach = this.persisted;
+    this.arrived = 0n;
   }
 
-  /** Adopts the head of a sync. */
+  /** Adopts the head of a sync, which the disk has. */
   adopt(head: bigint): void {
     this.entries = [];
     this.reach = head;
+    this.persisted = head;
+    this.arrived = 0n;
   }
 
   private advance(): void {

@@ -32,6 +32,8 @@ export class Disk {
   ackAtMs: number | undefined;
   private adopts: Adoption | undefined;
   private savedNext: bigint | undefined;
+  /** The furthest position given to the disk: a later batch never takes it back. */
+  private givenNext = 0n;
   private lastTicket = 0;
   private readonly tickets = new Map<number, Ticket>();
   private ackedNext = 0n;
@@ -48,10 +50,10 @@ export class Disk {
 
   // ---- batches ----
 
-  /** A connection begins: what it replays starts at what is persisted. */
-  connected(): void {
-    this.savedNext = this.inbox.line.reach;
-    this.ackedNext = this.inbox.line.persisted;
+  /** A connection begins; `from`: where its Hello asked it to go on (the disk may be further by now). */
+  connected(from: bigint): void {
+    this.savedNext = this.inbox.line.persisted;
+    this.ackedNext = from;
   }
 
   disconnected(): void {
@@ -63,6 +65,7 @@ export class Disk {
   /** The server could not resume: until the head is adopted there is no cursor. */
   forgetCursor(resumeToken: Uint8Array): void {
     this.hasCursor = false;
+    this.givenNext = 0n;
     this.batch.cursor = null;
     this.resumeToken = resumeToken;
   }
@@ -70,7 +73,13 @@ export class Disk {
   saveToken(resumeToken: Uint8Array): void {
     this.resumeToken = resumeToken;
     this.hasCursor = true;
-    this.batch.cursor = { next: this.inbox.line.reach, resumeToken };
+    this.batch.cursor = { next: this.next, resumeToken };
+  }
+
+  /** The position for the next batch. */
+  private get next(): bigint {
+    const { reach } = this.inbox.line;
+    return reach > this.givenNext ? reach : this.givenNext;
   }
 
   track(chat: string): void {
@@ -86,7 +95,6 @@ export class Disk {
 
   adopted(head: bigint): void {
     this.inbox.line.adopt(head);
-    this.inbox.line.persisted = head;
     this.savedNext = head;
     this.ackedNext = head;
     this.hasCursor = true;
@@ -94,13 +102,13 @@ export class Disk {
 
   /** What is to be written now, if anything. `adopting`: the cursor rests meanwhile. */
   takeBatch(adopting: boolean): { ticket: number; batch: Batch } | undefined {
-    const { reach } = this.inbox.line;
-    if (!adopting && this.hasCursor && reach !== this.savedNext) {
-      this.batch.cursor = { next: reach, resumeToken: this.resumeToken };
+    const { next, savedNext } = this;
+    if (!adopting && this.hasCursor && savedNext !== undefined && next !== savedNext) {
+      this.batch.cursor = { next, resumeToken: this.resumeToken };
     }
     if (isEmptyBatch(this.batch)) return undefined;
     const { batch } = this;
-    if (batch.cursor) this.savedNext = batch.cursor.next;
+    if (batch.cursor) this.savedNext = this.givenNext = batch.cursor.next;
     this.lastTicket += 1;
     this.tickets.set(this.lastTicket, {
       cursorNext: batch.cursor?.next,
@@ -130,7 +138,7 @@ export class Disk {
 
   /** Whether an ack shall leave at once; otherwise one is planned when there is something to acknowledge. */
   ackDue(nowMs: number): boolean {
-    if (this.inbox.line.persisted <= this.ackedNext) return false;
+    if (this.inbox.line.acknowledgeable <= this.ackedNext) return false;
     if (this.unackedFrames >= ACK_FRAMES || this.unackedBytes >= ACK_BYTES) return true;
     this.ackAtMs ??= nowMs + ACK_DELAY_MS;
     return false;
@@ -139,7 +147,7 @@ export class Disk {
   /** The offset that may be acknowledged now, once. */
   takeAck(): bigint | undefined {
     this.ackAtMs = undefined;
-    const next = this.inbox.line.persisted;
+    const next = this.inbox.line.acknowledgeable;
     if (next <= this.ackedNext) return undefined;
     this.ackedNext = next;
     this.unackedFrames = 0;

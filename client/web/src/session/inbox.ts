@@ -11,8 +11,10 @@ import type { Track } from "./types";
 interface Gap {
   /** The highest that has come: the chat is known up to it once the gap is filled. */
   high: Track;
-  /** Ordinals below this are missing. */
+  /** Ordinals below this are missing, or may be. */
   belowOrdinal: number;
+  /** As it was when the page under way was asked for. */
+  askedBelow: number;
   releases: (() => void)[];
 }
 
@@ -46,21 +48,21 @@ export class Inbox {
     const gap = this.gaps.get(chat);
     const known = track !== undefined && seq <= track.seq;
     const follows = held && prevSeq <= (track?.seq ?? 0n);
-    if (!gap && (known || follows)) {
+    if (known || (!gap && follows)) {
       if (!known) this.tracks.set(chat, { seq, ordinal });
       if (offset !== undefined) this.line.arrive(offset, false);
       return undefined;
     }
-    const release = offset === undefined ? () => {} : this.line.arrive(offset, !known);
-    if (known) return undefined;
+    const release = offset === undefined ? () => {} : this.line.arrive(offset, true);
+    const belowOrdinal = held ? ordinal : ordinal + 1;
     if (gap) {
       gap.releases.push(release);
+      const hole = !held || prevSeq > gap.high.seq;
+      if (hole) gap.belowOrdinal = Math.max(gap.belowOrdinal, belowOrdinal);
       if (seq > gap.high.seq) gap.high = { seq, ordinal };
-      if (!held) gap.belowOrdinal = Math.max(gap.belowOrdinal, ordinal + 1);
       return undefined;
     }
-    const belowOrdinal = held ? ordinal : ordinal + 1;
-    this.gaps.set(chat, { high: { seq, ordinal }, belowOrdinal, releases: [release] });
+    this.gaps.set(chat, { high: { seq, ordinal }, belowOrdinal, askedBelow: 0, releases: [release] });
     return this.request(chat);
   }
 
@@ -68,6 +70,7 @@ export class Inbox {
   private request(chat: string): GapRequest | undefined {
     const gap = this.gaps.get(chat);
     if (!gap) return undefined;
+    gap.askedBelow = gap.belowOrdinal;
     const track = this.tracks.get(chat);
     if (!track) {
       const afterOrdinal = gap.belowOrdinal;
@@ -79,15 +82,19 @@ export class Inbox {
 
   /**
    * A page of the gap is in the batch. Returns the next request, or undefined when the gap is
-   * closed: filled, or its rest is not ours to see.
+   * closed: filled, or its rest is not ours to see. A hole that came up since the page was asked
+   * for is asked for now.
    */
   gapPage(chat: string, records: MessageRecord[], more: boolean): GapRequest | undefined {
     const gap = this.gaps.get(chat);
     if (!gap) return undefined;
     const last = records.at(-1);
     const track = this.tracks.get(chat);
-    if (track && last && more && last.ordinal > track.ordinal && last.ordinal + 1 < gap.belowOrdinal) {
-      this.tracks.set(chat, { seq: last.seq, ordinal: last.ordinal });
+    const ends = last !== undefined && last.ordinal + 1 >= gap.belowOrdinal;
+    const rises = last !== undefined && track !== undefined && last.ordinal > track.ordinal;
+    const grown = gap.belowOrdinal > gap.askedBelow;
+    if (!ends && (grown || (more && rises))) {
+      if (last && (!track || rises)) this.tracks.set(chat, { seq: last.seq, ordinal: last.ordinal });
       return this.request(chat);
     }
     this.gaps.delete(chat);

@@ -9,6 +9,8 @@ export interface Link {
   state: "opening" | "hello" | "welcomed";
   /** Opening, or without a Welcome, until then. */
   deadlineMs: number;
+  /** Its Hello showed a resume token and wants to go on here: only then can it be recovered. */
+  resumesFrom?: bigint;
 }
 
 export class Links {

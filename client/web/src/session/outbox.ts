@@ -55,6 +55,11 @@ export class Outbox {
     return this.items.get(id)?.send;
   }
 
+  /** Whether a Send to this chat that may have left has no answer. */
+  unansweredIn(chat: string): boolean {
+    return [...this.items.values()].some((item) => item.tried && item.send.chat === chat);
+  }
+
   add(send: PendingSend): void {
     const item = { send, durable: false, tried: false, inFlight: false, queued: false, dueMs: 0 };
     this.items.set(hex(send.id), item);

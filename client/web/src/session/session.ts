@@ -66,7 +66,7 @@ export class Session {
     this.disk = new Disk(this.inbox, saved.cursor);
     this.outbox = new Outbox(saved.pending, chance);
     this.receipts = new Receipts(saved.unconfirmedReads);
-    this.sync = new ChatSync(this.inbox);
+    this.sync = new ChatSync(this.inbox, this.outbox);
   }
 
   // ---- what the application asks for ----
@@ -148,6 +148,7 @@ export class Session {
     this.links.opened(link, now.ms);
     const { hasCursor, resumeToken } = this.disk;
     const next = this.inbox.line.persisted;
+    if (hasCursor && resumeToken.length > 0) link.resumesFrom = next;
     const body = {
       token,
       device: this.config.device,
@@ -294,8 +295,8 @@ export class Session {
     this.outbox.inFlightMax = welcome.limits?.sendsInFlightMax || this.outbox.inFlightMax;
     this.sync.disconnected();
     this.inbox.disconnected();
-    this.disk.connected();
-    if (welcome.recovered) {
+    this.disk.connected(link.resumesFrom ?? 0n);
+    if (welcome.recovered && link.resumesFrom !== undefined) {
       this.saveToken(welcome.resumeToken);
       this.sync.resume();
       this.out.setPhase({ kind: "catching-up" });

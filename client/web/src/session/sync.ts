@@ -7,6 +7,7 @@ import type { MessageRecord } from "../protocol/layout";
 import { SYNC_LIMIT_DEFAULT, SYNC_LIMIT_MAX } from "../protocol/limits";
 import type { ChatSummary, Sync, SyncPage } from "../protocol/schema";
 import type { GapRequest, Inbox } from "./inbox";
+import type { Outbox } from "./outbox";
 import { Syncer } from "./syncer";
 import type { Purpose } from "./syncer";
 
@@ -35,7 +36,10 @@ export class ChatSync {
   /** The list was asked for while it was being fetched, or its fetch was cut off. */
   private listAgain = false;
 
-  constructor(private readonly inbox: Inbox) {}
+  constructor(
+    private readonly inbox: Inbox,
+    private readonly outbox: Outbox,
+  ) {}
 
   /** Between recovered: false and the adoption of the head. */
   get adopting(): boolean {
@@ -150,8 +154,8 @@ export class ChatSync {
   private passOver(purpose: Purpose, page: SyncPage): boolean {
     if (page.error !== ERROR_NOT_VISIBLE || !page.more || purpose.why === "list") return false;
     const { chat, why } = purpose;
-    const backwards = why === "history";
-    if (!backwards && !this.inbox.tracks.has(chat)) return false;
+    if (why === "gap" && !this.inbox.tracks.has(chat)) return false;
+    const backwards = why === "history" || why === "newest";
     const limit = backwards ? SYNC_LIMIT_DEFAULT : SYNC_LIMIT_MAX;
     this.syncer.ask(purpose, { chat, afterOrdinal: page.nextOrdinal, limit, backwards });
     return true;
@@ -177,13 +181,18 @@ export class ChatSync {
     return complete;
   }
 
-  /** Asks for what is new in a chat; for its watermarks even when nothing is. */
+  /**
+   * Asks for what is new in a chat; for its watermarks even when nothing is. A chat to which we
+   * have unanswered Sends is walked whole: they may be among what is missing.
+   */
   private askChat(summary: ChatSummary): void {
     const { chat, lastOrdinal } = summary;
     const track = this.inbox.tracks.get(chat);
-    if (track && lastOrdinal - track.ordinal <= CATCH_UP_MAX) {
-      const limit = lastOrdinal > track.ordinal ? SYNC_LIMIT_MAX : 1;
-      this.syncer.ask({ why: "catch-up", chat }, { chat, afterOrdinal: track.ordinal, limit });
+    const known = track?.ordinal ?? 0;
+    const near = track !== undefined && lastOrdinal - known <= CATCH_UP_MAX;
+    if (near || this.outbox.unansweredIn(chat)) {
+      const limit = lastOrdinal > known ? SYNC_LIMIT_MAX : 1;
+      this.syncer.ask({ why: "catch-up", chat }, { chat, afterOrdinal: known, limit });
     } else {
       const limit = SYNC_LIMIT_DEFAULT;
       this.syncer.ask({ why: "newest", chat }, { chat, limit, backwards: true });
