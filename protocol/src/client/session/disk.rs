@@ -85,6 +85,11 @@ impl Disk {
         self.acked_next = persisted;
     }
 
+    /// The server was told that we have everything below, whatever the disk has finished since.
+    pub(super) fn not_acked_from(&mut self, next: u64) {
+        self.acked_next = self.acked_next.min(next);
+    }
+
     /// What we had is of no use any more: a sync begins.
     pub(super) fn forget(&mut self, head: u64, head_token: Bytes) {
         self.resume_token = None;
@@ -185,7 +190,7 @@ impl Session {
         self.set_phase(Phase::CatchingUp);
     }
 
-    fn plan_ack(&mut self, now: Now) {
+    pub(super) fn plan_ack(&mut self, now: Now) {
         if !self.welcomed() || self.ackable().is_none() {
             return;
         }

@@ -172,6 +172,10 @@ impl Session {
         self.sync.disconnected();
         self.inbox.disconnected();
         self.disk.restart(self.inbox.line.persisted());
+        // What the disk finished since the Hello comes again, and waits for its ack.
+        if let Some(said_next) = self.link_of(link).map(|link| link.said_next) {
+            self.disk.not_acked_from(said_next);
+        }
         self.begin(link, welcome, recovered);
         if !self.watch.users.is_empty() || !self.watch.chats.is_empty() {
             self.transmit(ClientFrame::Watch(self.watch.clone()));

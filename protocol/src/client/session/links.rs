@@ -32,6 +32,8 @@ pub(super) struct Link {
     /// Its Hello showed a resume token: only then can it be recovered.
     pub(super) resumes: bool,
     deadline_ms: u64,
+    /// Everything below was on the disk when its Hello was made; the server sends what is above.
+    pub(super) said_next: u64,
 }
 
 /// The token in use.
@@ -71,6 +73,7 @@ impl Session {
         };
         link.state = LinkState::Hello;
         link.resumes = resumes;
+        link.said_next = next;
         link.deadline_ms = now.ms + WELCOME_MS;
         let id = link.id;
         self.transmit_on(id, ClientFrame::Hello(hello));
@@ -183,6 +186,7 @@ impl Session {
             state: LinkState::Opening,
             resumes: false,
             deadline_ms: now.ms + OPEN_MS,
+            said_next: 0,
         }
     }
 

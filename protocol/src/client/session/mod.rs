@@ -343,6 +343,8 @@ impl Session {
     // ---- ends of every input ----
 
     fn finish(&mut self, now: Now) {
+        // Not only when the disk reports: a replay may bring what it has already.
+        self.plan_ack(now);
         if self.welcomed() {
             if self.list_refresh_at_ms.is_some_and(|at| now.ms >= at) {
                 self.list_refresh_at_ms = None;
