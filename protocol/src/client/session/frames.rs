@@ -253,10 +253,9 @@ impl Session {
 
     /// A message has been seen: one of ours ends its Send, a change of a group asks for the list.
     fn note(&mut self, record: &MessageRecord, now: Now) {
-        if record.sender == self.config.user
-            && record.sender_device == self.config.device
-            && self.outbox.sent(&record.client_msg_id).is_some()
-        {
+        if record.sender == self.config.user && record.sender_device == self.config.device {
+            // Also where an earlier attempt had been refused, so that it waits no more.
+            self.outbox.sent(&record.client_msg_id);
             self.disk.batch.pending_delete.push(record.client_msg_id);
         }
         let unknown = record.chat.is_group() && self.inbox.track(&record.chat).is_none();
