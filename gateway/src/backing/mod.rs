@@ -140,7 +140,9 @@ impl Backing {
 
     /// Ends ingest and closes the engines, after the node's threads have ended.
     pub fn close(self) {
-        drop(self.ingest);
+        if let Ingest::Driver(driver) = self.ingest {
+            drop(driver);
+        }
         drop(self.services);
         drop(self.engine);
     }
@@ -227,29 +229,31 @@ impl Parts {
 
     #[cfg(feature = "engines")]
     fn on_kafka(config: &Config, engine: &EmbeddedEngine) -> Result<Self, BackingError> {
-        use hawser_engines::kafka::{KafkaConfig, KafkaLog};
+        use hawser_engines::kafka::KafkaConfig;
         let settings = &config.log;
         let mut kafka = KafkaConfig::new(settings.bootstrap.join(","));
         kafka.prefix.clone_from(&settings.prefix);
         kafka.partitions = settings.partitions;
-        kafka.replication = settings.replication;
-        kafka.min_insync = kafka.min_insync.min(settings.replication);
         kafka.allow_unsafe = settings.allow_unsafe;
         kafka.chat_messages.time_ms = u64::from(settings.retention_hours) * HOUR_MS;
-        let log: Arc<dyn Log> =
-            Arc::new(KafkaLog::open(kafka).map_err(|e| BackingError::Kafka(e.to_string()))?);
+        let log: Arc<dyn Log> = Arc::new(open_kafka(kafka, settings.replication)?);
         let ingest_config = IngestConfig::of(&*log, CELL);
-        let ingest = Driver::start(
+        let driver = Driver::start(
             log.clone(),
             engine.store(),
             engine.directory(),
             ingest_config,
         )
         .map_err(|e| BackingError::Kafka(e.to_string()))?;
+        let driver = Arc::new(driver);
+        // Weak: whoever asks must not keep the threads running.
+        let asked = Arc::downgrade(&driver);
+        let trouble: TroubleSource = Arc::new(move || asked.upgrade()?.trouble());
         Ok(Self {
             log,
-            counters: ingest.counters(),
-            ingest: Some(ingest),
+            counters: driver.counters(),
+            ingest: Ingest::Driver(driver),
+            troubles: vec![trouble],
         })
     }
 
@@ -257,6 +261,31 @@ impl Parts {
     fn on_kafka(_config: &Config, _engine: &EmbeddedEngine) -> Result<Self, BackingError> {
         let text = "this build has no Kafka: build with --features engines";
         Err(BackingError::Kafka(text.to_owned()))
+    }
+}
+
+/// Opens the log with so many copies of new topics; 0: as many as are safe, or one if that is allowed
+/// and there are no more brokers.
+#[cfg(feature = "engines")]
+fn open_kafka(
+    mut kafka: hawser_engines::kafka::KafkaConfig,
+    copies: u16,
+) -> Result<hawser_engines::kafka::KafkaLog, BackingError> {
+    use hawser_engines::kafka::{KafkaError, KafkaLog};
+    let failed = |e: KafkaError| BackingError::Kafka(e.to_string());
+    if copies > 0 {
+        kafka.replication = copies;
+        kafka.min_insync = kafka.min_insync.min(copies);
+        return KafkaLog::open(kafka).map_err(failed);
+    }
+    match KafkaLog::open(kafka.clone()) {
+        Err(KafkaError::Create { .. }) if kafka.allow_unsafe => {
+            tracing::warn!("fewer than three brokers: topics are made with one copy");
+            kafka.replication = 1;
+            kafka.min_insync = 1;
+            KafkaLog::open(kafka).map_err(failed)
+        }
+        opened => opened.map_err(failed),
     }
 }
 
