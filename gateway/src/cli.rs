@@ -34,8 +34,8 @@ const EXAMPLES: &str = "\
 Examples:
   hawser-gateway --embedded
       everything in one process; open http://127.0.0.1:8080
-  hawser-gateway --embedded --set log.kind=kafka --set log.bootstrap=127.0.0.1:9092
-      the same with its log on Apache Kafka (needs a build with --features engines)
+  hawser-gateway --embedded --set log.kind=kafka
+      the same with its log on Apache Kafka at 127.0.0.1:9092 (needs a build with --features engines)
   hawser-gateway --config /etc/hawser/gateway.toml --check-config
       says whether a configuration is sound, and which key is not
   hawser-gateway token --user alice --device laptop
@@ -55,7 +55,8 @@ pub struct RunArgs {
     )]
     pub config: Option<PathBuf>,
     /// Everything in one process: log, store, presence, directory, ingest, API, and a demo page with seeded users.
-    /// Listens on loopback; turns on `auth.demo` and drains within 3 s, unless the configuration says otherwise.
+    /// Listens on loopback; turns on `auth.demo`, allows a Kafka of one broker
+    /// and drains within 3 s, unless the configuration says otherwise.
     #[arg(long)]
     pub embedded: bool,
     /// Overrides one key of the configuration; may be given several times.
@@ -131,6 +132,13 @@ impl RunArgs {
         };
         if self.embedded {
             put_default(&mut table, "auth", "demo", toml::Value::Boolean(true));
+            // One broker is what a laptop has; what that can lose is said at every start.
+            put_default(
+                &mut table,
+                "log",
+                "allow_unsafe",
+                toml::Value::Boolean(true),
+            );
             // A person who stops it does not wait; browsers reconnect anyway.
             put_default(
                 &mut table,

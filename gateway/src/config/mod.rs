@@ -147,9 +147,11 @@ settings_section! {
         bootstrap: Vec<String> = vec!["127.0.0.1:9092".to_owned()];
         /// Partitions of chat-messages and of delivery, a power of two; fixed once made.
         partitions: u32 = 16, 1 ..= 65536;
-        /// Replication of the topics that this node creates on Kafka.
-        replication: u16 = 3, 1 ..= 9;
-        /// Starts although the topics' settings can lose acknowledged messages (one broker, min.insync.replicas of 1).
+        /// Copies of the topics that this node creates on Kafka; 0: three, or one where there are fewer brokers and
+        /// `allow_unsafe` is set.
+        replication: u16 = 0, 0 ..= 9;
+        /// Starts although the topics' settings can lose acknowledged messages (one broker, min.insync.replicas of 1),
+        /// and says so at every start. `--embedded` sets it.
         allow_unsafe: bool = false;
         /// Embedded: `fsync` (survives power loss) or `os` (survives kill -9 only).
         durability: String = "fsync".to_owned();
