@@ -4,7 +4,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { decodeClientFrames, encodeFrame } from "../src/protocol/frames";
 import type { ClientFrame, ServerFrame } from "../src/protocol/frames";
-import { uuidV7 } from "../src/protocol/ids";
+import { hex, uuidV7 } from "../src/protocol/ids";
 import type { MessageRecord } from "../src/protocol/layout";
 import { Session } from "../src/session/session";
 import type { Batch, Now, PendingSend, Saved } from "../src/session/types";
@@ -186,6 +186,22 @@ describe("acks after a reconnect", () => {
   });
 });
 
+describe("a replay of what the disk has", () => {
+  it("is acknowledged though it brings nothing to write", () => {
+    const refusal = { chat: CHAT, error: 30, text: "", retryAfterMs: 0, duplicate: false };
+    const place = { messageId: EMPTY, seq: 0n, prevSeq: 0n, ordinal: 0, storedTsMs: 0 };
+    const body = { offset: 5n, clientMsgId: new Uint8Array(16), ...refusal, ...place };
+    bench.welcome(true);
+    bench.receive({ type: "sendResult", body });
+    bench.reconnect();
+    bench.disk();
+    bench.welcome(true);
+    bench.disk();
+    bench.receive({ type: "sendResult", body });
+    expect(bench.acks()).toEqual([5n]);
+  });
+});
+
 describe("the position on the disk", () => {
   it("never goes back, whatever is written while an earlier batch is under way", () => {
     bench.welcome(true);
@@ -216,6 +232,19 @@ describe("recovered: true", () => {
     expect(bench.hello()).toMatchObject({ body: { resumeToken: EMPTY } });
     bench.welcome(true);
     expect([bench.phase, bench.sent.at(-1)?.type]).toEqual(["syncing", "sync"]);
+  });
+});
+
+describe("a message of ours that comes", () => {
+  it("ends what is kept under its id, also when an earlier attempt had been refused", () => {
+    const own = { ...record(5), sender: "alice", senderDevice: "web-1" };
+    const failed = { code: 30, text: "" };
+    const send = { id: own.clientMsgId, chat: CHAT, messageType: 1, body: EMPTY, sendTsMs: 0, failed };
+    bench = new Bench({ pending: [send] });
+    bench.hello();
+    bench.welcome(true);
+    bench.receive({ type: "deliver", body: { offset: 5n, replayed: true, envelope: EMPTY, record: own }, bytes: 0 });
+    expect(bench.batches.at(-1)?.pendingDelete).toEqual([hex(send.id)]);
   });
 });
 

@@ -197,7 +197,6 @@ export class Session {
     if (!stored) return;
     for (const id of stored.durable) this.outbox.durable(id);
     if (stored.adopts) this.adopted(stored.adopts.head, stored.adopts.link);
-    this.planAck(now);
     this.finish(now);
   }
 
@@ -344,7 +343,9 @@ export class Session {
     const { chat, sender, messageType } = record;
     if (sender === this.config.user && record.senderDevice === this.config.device) {
       const id = hex(record.clientMsgId);
-      if (this.outbox.sent(id)) this.disk.batch.pendingDelete.push(id);
+      // Also where an earlier attempt had been refused, so that it waits no more.
+      this.outbox.sent(id);
+      this.disk.batch.pendingDelete.push(id);
     }
     const unknown = isGroup(chat) && !this.inbox.tracks.has(chat);
     if ((unknown || messageType === MESSAGE_MEMBERSHIP) && this.live) {
@@ -494,6 +495,8 @@ export class Session {
   // ---- end of every input ----
 
   private finish(now: Now): void {
+    // Not only when the disk reports: a replay may bring what it has already.
+    this.planAck(now);
     if (this.links.welcomed) {
       if (this.listRefreshAtMs !== undefined && now.ms >= this.listRefreshAtMs) {
         this.listRefreshAtMs = undefined;
