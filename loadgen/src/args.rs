@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// free of coordinated omission, and checks that nothing acknowledged was lost, duplicated or reordered.
 ///
 /// Sessions are driven by io_uring with direct descriptors, so one process holds more connections than its
-/// descriptor limit. Users are named <prefix>0, <prefix>1, …; pairs (0,1), (2,3), … talk 1:1, and every
+/// descriptor limit. Users are named PREFIX0, PREFIX1, …; pairs (0,1), (2,3), … talk 1:1, and every
 /// --group-size users in a row share a group.
 ///
 /// Exit codes: 0 clean, 1 when messages were lost, duplicated or reordered (or --fail-* bounds are broken),
