@@ -314,10 +314,11 @@ impl Worker {
             groups.extend(plan.groups);
             produce.extend(plan.produce);
         }
-        shared.store.write(&ops)?;
+        // The view goes first: who finds the outcome in the store finds the group as well.
         for (group, seq) in &groups {
             shared.directory.apply_group(group, *seq)?;
         }
+        shared.store.write(&ops)?;
         self.deliver(produce)
     }
 
