@@ -184,7 +184,10 @@ pub fn load_with<S: Settings>(file: Option<&Path>, pairs: &[String]) -> Result<S
 
 /// Puts a value given as text under a dotted key, with the type that the key's default has; lists
 /// have commas between.
-fn set<S: Settings>(
+///
+/// # Errors
+/// The key has no section, or the text is no such value: the operator's fault.
+pub fn set<S: Settings>(
     table: &mut toml::Table,
     dotted: &str,
     text: &str,

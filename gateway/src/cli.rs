@@ -153,11 +153,11 @@ impl RunArgs {
             ("listen.admin", &self.admin),
         ] {
             if let Some(value) = value {
-                set(&mut table, key, value)?;
+                settings::set::<Config>(&mut table, key, value)?;
             }
         }
         if let Some(dir) = &self.data_dir {
-            set(&mut table, "node.data_dir", &dir.display().to_string())?;
+            settings::set::<Config>(&mut table, "node.data_dir", &dir.display().to_string())?;
         }
         for pair in &self.set {
             let (key, value) =
@@ -166,7 +166,7 @@ impl RunArgs {
                         key: pair.clone(),
                         reason: "write it as --set section.key=value".to_owned(),
                     })?;
-            set(&mut table, key.trim(), value.trim())?;
+            settings::set::<Config>(&mut table, key.trim(), value.trim())?;
         }
         settings::parse(
             &toml::to_string(&table).map_err(|e| SettingsError::Malformed {
@@ -189,41 +189,6 @@ fn put_default(table: &mut toml::Table, section: &str, key: &str, value: toml::V
     if let Some(section) = section.as_table_mut() {
         section.entry(key).or_insert(value);
     }
-}
-
-/// Puts a value given as text under a dotted key, with the type that the key's default has.
-fn set(table: &mut toml::Table, dotted: &str, text: &str) -> Result<(), SettingsError> {
-    let wrong = |reason: String| SettingsError::Contradiction {
-        key: dotted.to_owned(),
-        reason,
-    };
-    let (section, key) = dotted
-        .split_once('.')
-        .ok_or_else(|| wrong("write it as section.key".to_owned()))?;
-    let defaults = toml::Table::try_from(Config::default()).unwrap_or_default();
-    let value = match defaults.get(section).and_then(|s| s.get(key)) {
-        Some(toml::Value::Integer(_)) => toml::Value::Integer(
-            text.parse()
-                .map_err(|_| wrong(format!("`{text}` is no number")))?,
-        ),
-        Some(toml::Value::Boolean(_)) => toml::Value::Boolean(
-            text.parse()
-                .map_err(|_| wrong(format!("`{text}` is neither true nor false")))?,
-        ),
-        Some(toml::Value::Array(_)) => {
-            let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
-            toml::Value::Array(parts.map(|p| toml::Value::String(p.to_owned())).collect())
-        }
-        // An unknown key is put as text, so that the strict parser names the nearest.
-        _ => toml::Value::String(text.to_owned()),
-    };
-    let section = table
-        .entry(section)
-        .or_insert_with(|| toml::Value::Table(toml::Table::new()));
-    if let Some(section) = section.as_table_mut() {
-        section.insert(key.to_owned(), value);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
