@@ -82,6 +82,11 @@ pub struct ChatInfo {
     pub write_seq: Seq,
     /// Seq of the record that created the chat.
     pub created_seq: Seq,
+    /// Lanes of a chat set to relaxed order; 0 where the whole chat has one order.
+    pub lanes: u8,
+    /// Client message ids stamped at or after this time, milliseconds, are spread over the lanes; earlier ones
+    /// belong to the chat's own.
+    pub lanes_since_ms: u64,
 }
 
 /// Receipt watermarks of one user in one chat.
@@ -186,6 +191,33 @@ pub struct Page {
     pub bytes_max: usize,
 }
 
+/// Something that a caller will ask for, so that an adapter may fetch many at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// As [`Store::head`].
+    Head(ChatId),
+    /// As [`Store::head_before`].
+    HeadBefore(ChatId, Seq),
+    /// As [`Store::chat`] and, where there is one, [`Store::members`].
+    Group(ChatId),
+    /// As [`Store::dedup`].
+    Dedup(UserId, DeviceId, ChatId, ClientMsgId),
+}
+
+/// What was asked for, of the same kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Of `Head` and `HeadBefore`.
+    Head(ChatHead),
+    /// Of `Group`.
+    Group(Option<(ChatInfo, Vec<Membership>)>),
+    /// Of `Dedup`.
+    Dedup(Option<DedupRow>),
+}
+
+/// Told once what came of a batch, on a thread of the adapter or of the caller; must not block.
+pub type Stored = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
 /// Why the store did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -207,11 +239,26 @@ pub enum StoreError {
 
 /// The store. Calls block for at most a disk read (embedded) or a bounded round trip.
 pub trait Store: Send + Sync {
-    /// Applies a batch; when it returns, the batch is durable.
+    /// Applies a batch; when it returns, the batch is durable. The embedded store applies it atomically. Another
+    /// may be torn by a crash, but writes a chat's head after the messages before it in the batch, and the outcome
+    /// (`Dedup`) of a batch that changes members or names after those changes, so that who finds a head or the
+    /// outcome of a change finds what it stands for.
     ///
     /// # Errors
     /// See [`StoreError`]; the same batch may be repeated.
     fn write(&self, ops: &[StoreOp]) -> Result<(), StoreError>;
+    /// As [`write`](Self::write), without waiting where the adapter can: `stored` is told. Batches that are under
+    /// way at the same time are applied in any order.
+    fn write_later(&self, ops: Vec<StoreOp>, stored: Stored) {
+        stored(self.write(&ops));
+    }
+    /// Reads many things, at the same time where the adapter can; the answers stand in the order of `asks`.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; the first that occurs.
+    fn ask(&self, asks: &[Ask]) -> Result<Vec<Answer>, StoreError> {
+        asks.iter().map(|ask| answer(self, ask)).collect()
+    }
     /// Last accepted message.
     ///
     /// # Errors
@@ -273,4 +320,17 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// See [`StoreError`].
     fn receipts(&self, chat: &ChatId) -> Result<Vec<ReceiptRow>, StoreError>;
+}
+
+/// One answer from the calls of the port.
+fn answer<S: Store + ?Sized>(store: &S, ask: &Ask) -> Result<Answer, StoreError> {
+    Ok(match ask {
+        Ask::Head(chat) => Answer::Head(store.head(chat)?),
+        Ask::HeadBefore(chat, seq) => Answer::Head(store.head_before(chat, *seq)?),
+        Ask::Group(chat) => Answer::Group(match store.chat(chat)? {
+            Some(info) => Some((info, store.members(chat)?)),
+            None => None,
+        }),
+        Ask::Dedup(user, device, chat, id) => Answer::Dedup(store.dedup(user, device, chat, id)?),
+    })
 }

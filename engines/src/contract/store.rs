@@ -144,6 +144,7 @@ fn info_op(chat: &ChatId, name: &str, write_seq: u64) -> StoreOp {
             picture: String::new(),
             write_seq: Seq(write_seq),
             created_seq: Seq(1),
+            ..ChatInfo::default()
         },
     }
 }

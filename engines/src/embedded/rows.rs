@@ -10,6 +10,7 @@ use fjall::Slice;
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 
 const V1: u8 = 1;
+const V2: u8 = 2;
 
 /// A row that cannot be decoded.
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
@@ -250,9 +251,15 @@ pub(super) fn decode_member(user: UserId, value: &[u8]) -> Result<(Membership, S
     parse().ok_or_else(|| corrupt("members", "bad form"))
 }
 
-/// version | write_seq | created_seq | name length | name | picture.
+/// version | write_seq | created_seq | name length | name | picture; a chat with lanes is of version 2, in which
+/// (lanes, since) stand before the name's length.
 pub(super) fn encode_chat(info: &ChatInfo) -> Vec<u8> {
     let mut out = encode(&[info.write_seq.0, info.created_seq.0]);
+    if info.lanes > 0 {
+        out[0] = V2;
+        out.push(info.lanes);
+        out.extend_from_slice(&info.lanes_since_ms.to_le_bytes());
+    }
     let len = u32::try_from(info.name.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(info.name.as_bytes());
@@ -263,10 +270,15 @@ pub(super) fn encode_chat(info: &ChatInfo) -> Vec<u8> {
 pub(super) fn decode_chat(value: &[u8]) -> Result<ChatInfo, StoreError> {
     let parse = || {
         let mut reader = Reader::new(value);
-        if reader.u8()? != V1 {
+        let version = reader.u8()?;
+        if version != V1 && version != V2 {
             return None;
         }
         let (write_seq, created_seq) = (Seq(reader.u64()?), Seq(reader.u64()?));
+        let (lanes, lanes_since_ms) = match version {
+            V2 => (reader.u8()?, reader.u64()?),
+            _ => (0, 0),
+        };
         let len = reader.u32()? as usize;
         let name = String::from_utf8(reader.bytes(len)?.to_vec()).ok()?;
         let picture = String::from_utf8(reader.rest().to_vec()).ok()?;
@@ -275,6 +287,8 @@ pub(super) fn decode_chat(value: &[u8]) -> Result<ChatInfo, StoreError> {
             picture,
             write_seq,
             created_seq,
+            lanes,
+            lanes_since_ms,
         })
     };
     parse().ok_or_else(|| corrupt("chats", "bad form"))
@@ -353,6 +367,13 @@ mod tests {
             picture: "p".into(),
             write_seq: Seq(2),
             created_seq: Seq(1),
+            ..ChatInfo::default()
+        };
+        assert_eq!(decode_chat(&encode_chat(&info)).unwrap(), info);
+        let info = ChatInfo {
+            lanes: 8,
+            lanes_since_ms: 77,
+            ..info
         };
         assert_eq!(decode_chat(&encode_chat(&info)).unwrap(), info);
     }

@@ -267,6 +267,7 @@ impl Change<'_> {
             picture: picture.to_owned(),
             write_seq: self.seq,
             created_seq: self.seq,
+            ..ChatInfo::default()
         });
         let mut body = MembershipBody::about(MembershipOp::Create, all.iter());
         body.name = Some(name.to_owned());
