@@ -1,6 +1,6 @@
 //! Identifiers: users, devices, chats, places in a chat (`Seq`), message ids.
 
-use crate::limits::{CHAT_ID_BYTES_MAX, DEVICE_ID_BYTES_MAX, USER_ID_BYTES_MAX};
+use crate::limits::{CHAT_ID_BYTES_MAX, DEVICE_ID_BYTES_MAX, LANES_MAX, USER_ID_BYTES_MAX};
 use std::fmt;
 use std::sync::Arc;
 
@@ -96,7 +96,8 @@ text_id!(
     DEVICE_ID_BYTES_MAX
 );
 
-/// A conversation: `dm:<a>:<b>` with a < b (or a = b: notes to self), or `g:<group id>`.
+/// A conversation: `dm:<a>:<b>` with a < b (or a = b: notes to self), or `g:<group id>`; or one lane of a group that
+/// is set to relaxed order, `g:<group id>#<lane>` with a lane from 1 to 63 (lane 0 is the group itself).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChatId(Arc<str>);
 
@@ -123,12 +124,45 @@ impl ChatId {
                 return Err(IdError::BadForm);
             }
         } else {
-            check(
-                text.strip_prefix("g:").ok_or(IdError::BadForm)?,
-                USER_ID_BYTES_MAX,
-            )?;
+            let group = text.strip_prefix("g:").ok_or(IdError::BadForm)?;
+            let (group, lane) = group.split_once('#').unwrap_or((group, "1"));
+            check(group, USER_ID_BYTES_MAX)?;
+            lane_number(lane).ok_or(IdError::BadForm)?;
         }
         Ok(Self(text.into()))
+    }
+
+    /// Number of the lane, 0 for a chat that is none.
+    #[must_use]
+    pub fn lane(&self) -> u8 {
+        let lane = self
+            .0
+            .split_once('#')
+            .and_then(|(_, lane)| lane_number(lane));
+        lane.unwrap_or(0)
+    }
+
+    /// The chat that a lane belongs to; any other chat is its own.
+    #[must_use]
+    pub fn base(&self) -> Self {
+        match self.0.split_once('#') {
+            Some((base, _)) => Self(base.into()),
+            None => self.clone(),
+        }
+    }
+
+    /// A lane of this chat; 0 is the chat itself.
+    ///
+    /// # Errors
+    /// No group, or no number of a lane.
+    pub fn in_lane(&self, lane: u8) -> Result<Self, IdError> {
+        match lane {
+            0 => Ok(self.base()),
+            lane if lane < LANES_MAX && self.is_group() => {
+                Ok(Self(format!("{}#{lane}", self.base()).into()))
+            }
+            _ => Err(IdError::BadForm),
+        }
     }
 
     /// The 1:1 chat of two users, whichever order they are given in.
@@ -156,6 +190,12 @@ impl ChatId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// 1 to 63, written in one way only.
+fn lane_number(text: &str) -> Option<u8> {
+    let lane = text.parse().ok()?;
+    ((1..LANES_MAX).contains(&lane) && !text.starts_with(['0', '+'])).then_some(lane)
 }
 
 impl fmt::Display for ChatId {
@@ -289,4 +329,33 @@ fn fmt_uuid(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{byte:02x}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_written_in_one_way_and_knows_its_chat() {
+        let chat = ChatId::new("g:team").expect("a group");
+        assert_eq!((chat.lane(), chat.base()), (0, chat.clone()));
+        let lane = chat.in_lane(63).expect("the last lane");
+        assert_eq!(lane.as_str(), "g:team#63");
+        assert_eq!((lane.lane(), lane.base()), (63, chat.clone()));
+        assert!(lane.is_group());
+        assert_eq!(lane.in_lane(0), Ok(chat.clone()));
+        assert_eq!(chat.in_lane(64), Err(IdError::BadForm));
+        for wrong in [
+            "g:a#0", "g:a#01", "g:a#+1", "g:a#64", "g:a#", "g:a#1#2", "dm:a:b#1",
+        ] {
+            assert_eq!(ChatId::new(wrong), Err(IdError::BadForm), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_chat_of_two_has_no_lanes() {
+        let chat = ChatId::new("dm:a:b").expect("a 1:1 chat");
+        assert_eq!(chat.in_lane(1), Err(IdError::BadForm));
+        assert_eq!(chat.in_lane(0), Ok(chat));
+    }
 }

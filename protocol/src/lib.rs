@@ -6,6 +6,7 @@ pub mod codes;
 pub mod frame;
 pub mod ids;
 pub mod json;
+pub mod lanes;
 pub mod limits;
 pub mod message;
 pub mod partition;

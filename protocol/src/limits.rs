@@ -64,6 +64,11 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 8_192;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Fixed slots that users and chats hash to.
 pub const SLOTS: u32 = 65_536;
+/// Lanes of a chat set to relaxed order, a power of two.
+pub const LANES_MAX: u8 = 64;
+/// How long after the record that sets a chat to relaxed order its messages begin to be spread, milliseconds: so long
+/// do edge nodes have to learn of it.
+pub const LANES_NOTICE_MS: u64 = 30_000;
 /// Members listed record by record; above, membership is sharded to the edge (later).
 pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// History rows per bucket of `messages_by_chat`.

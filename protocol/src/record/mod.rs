@@ -24,7 +24,7 @@ pub use delivery_view::{
 };
 pub use envelopes::{EnvelopeEntry, Envelopes, encode_envelopes};
 pub use ephemeral::{EphemeralPresence, EphemeralRecord};
-pub use source::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GroupOp, SourceRecord};
+pub use source::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GroupOp, LaneOp, SourceRecord};
 
 use crate::ids::IdError;
 

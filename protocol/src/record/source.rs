@@ -4,6 +4,7 @@ use super::read::{Reader, shared};
 use super::write::Writer;
 use super::{Envelopes, RecordError, encode_envelopes};
 use crate::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
+use crate::lanes::Lanes;
 use crate::limits::{
     BODY_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPES_MAX, FRAME_BYTES_MAX, GROUP_MEMBERS_MAX,
 };
@@ -18,6 +19,7 @@ pub const GROUP_PICTURE_BYTES_MAX: usize = 512;
 const SEND: u8 = 1;
 const RECEIPT: u8 = 2;
 const GROUP: u8 = 3;
+const LANE: u8 = 4;
 
 /// One request to ingest. Sender, device and actor come from the token, never from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,38 @@ pub enum SourceRecord {
         /// What.
         op: GroupOp,
     },
+    /// What a change of a group in relaxed order means for one of its lanes. Ingest writes it, having judged the
+    /// change in the group's own lane.
+    Lane {
+        /// Who asked for the change.
+        actor: UserId,
+        /// That change's id: dedup key together with actor and chat, under device `api`.
+        op_id: ClientMsgId,
+        /// Which lane, from 1.
+        chat: ChatId,
+        /// What.
+        op: LaneOp,
+    },
+}
+
+/// What happens to a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LaneOp {
+    /// It begins, with these members.
+    Open {
+        /// At most `GROUP_NAME_BYTES_MAX`.
+        name: String,
+        /// At most `GROUP_PICTURE_BYTES_MAX`.
+        picture: String,
+        /// Members.
+        members: Vec<UserId>,
+        /// Those of them who are admins.
+        admins: Vec<UserId>,
+        /// How the chat is spread.
+        lanes: Lanes,
+    },
+    /// The group was changed so.
+    Change(GroupOp),
 }
 
 /// A change of a group.
@@ -95,6 +129,11 @@ pub enum GroupOp {
         /// New state.
         admin: bool,
     },
+    /// Sets the group to relaxed order, once.
+    Relax {
+        /// Number of lanes; see [`Lanes::new`].
+        lanes: u8,
+    },
 }
 
 impl SourceRecord {
@@ -103,7 +142,7 @@ impl SourceRecord {
     pub fn chat(&self) -> &ChatId {
         match self {
             Self::Send { send, .. } => &send.chat,
-            Self::Receipt { chat, .. } | Self::Group { chat, .. } => chat,
+            Self::Receipt { chat, .. } | Self::Group { chat, .. } | Self::Lane { chat, .. } => chat,
         }
     }
 
@@ -139,6 +178,17 @@ impl SourceRecord {
                 encode_op(&mut out, op);
                 out.finish()
             }
+            Self::Lane {
+                actor,
+                op_id,
+                chat,
+                op,
+            } => {
+                let mut out = Writer::new(LANE, 256);
+                out.short(actor.as_str()).raw(&op_id.0).short(chat.as_str());
+                encode_lane_op(&mut out, op);
+                out.finish()
+            }
         }
     }
 
@@ -162,6 +212,12 @@ impl SourceRecord {
                 op_id: ClientMsgId(reader.array()?),
                 chat: reader.chat()?,
                 op: decode_op(&mut reader)?,
+            },
+            LANE => Self::Lane {
+                actor: reader.user()?,
+                op_id: ClientMsgId(reader.array()?),
+                chat: reader.chat()?,
+                op: decode_lane_op(&mut reader)?,
             },
             found => return Err(RecordError::Kind { found }),
         };
@@ -240,7 +296,47 @@ fn encode_op(out: &mut Writer, op: &GroupOp) {
         GroupOp::SetAdmin { user, admin } => {
             out.u8(6).short(user.as_str()).u8(u8::from(*admin));
         }
+        GroupOp::Relax { lanes } => {
+            out.u8(7).u8(*lanes);
+        }
     }
+}
+
+fn encode_lane_op(out: &mut Writer, op: &LaneOp) {
+    match op {
+        LaneOp::Open {
+            name,
+            picture,
+            members,
+            admins,
+            lanes,
+        } => {
+            out.u8(1).long(name.as_bytes()).long(picture.as_bytes());
+            out.users(members).users(admins);
+            out.u8(lanes.lanes).u64(lanes.since_ms);
+        }
+        LaneOp::Change(op) => {
+            out.u8(2);
+            encode_op(out, op);
+        }
+    }
+}
+
+fn decode_lane_op(reader: &mut Reader<'_>) -> Result<LaneOp, RecordError> {
+    Ok(match reader.u8()? {
+        1 => LaneOp::Open {
+            name: reader.text("name", GROUP_NAME_BYTES_MAX)?.into(),
+            picture: reader.text("picture", GROUP_PICTURE_BYTES_MAX)?.into(),
+            members: reader.users(GROUP_MEMBERS_MAX)?,
+            admins: reader.users(GROUP_MEMBERS_MAX)?,
+            lanes: {
+                let (lanes, since_ms) = (reader.u8()?, reader.u64()?);
+                Lanes::new(lanes, since_ms).ok_or(RecordError::Kind { found: lanes })?
+            },
+        },
+        2 => LaneOp::Change(decode_op(reader)?),
+        found => return Err(RecordError::Kind { found }),
+    })
 }
 
 fn decode_op(reader: &mut Reader<'_>) -> Result<GroupOp, RecordError> {
@@ -264,6 +360,9 @@ fn decode_op(reader: &mut Reader<'_>) -> Result<GroupOp, RecordError> {
         6 => GroupOp::SetAdmin {
             user: reader.user()?,
             admin: reader.bool("admin")?,
+        },
+        7 => GroupOp::Relax {
+            lanes: reader.u8()?,
         },
         found => return Err(RecordError::Kind { found }),
     })

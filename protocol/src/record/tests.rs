@@ -1,5 +1,6 @@
 use super::*;
 use crate::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
+use crate::lanes::Lanes;
 use crate::limits::{BODY_BYTES_MAX, ENVELOPES_MAX};
 use crate::message::{Envelope, MessageType, Send};
 use crate::pb;
@@ -45,6 +46,12 @@ fn sources() -> Vec<SourceRecord> {
         chat: chat("g:1"),
         op,
     };
+    let lane = |op| SourceRecord::Lane {
+        actor: user("a"),
+        op_id: ClientMsgId([9; 16]),
+        chat: chat("g:1#63"),
+        op,
+    };
     vec![
         SourceRecord::Send {
             sender: user("a"),
@@ -76,6 +83,15 @@ fn sources() -> Vec<SourceRecord> {
             user: user("b"),
             admin: true,
         }),
+        group(GroupOp::Relax { lanes: 8 }),
+        lane(LaneOp::Open {
+            name: "ü".into(),
+            picture: String::new(),
+            members: vec![user("a"), user("b")],
+            admins: vec![user("a")],
+            lanes: Lanes::new(8, 77).unwrap(),
+        }),
+        lane(LaneOp::Change(GroupOp::Leave)),
     ]
 }
 
