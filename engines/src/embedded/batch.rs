@@ -136,18 +136,27 @@ impl<'t, 'c> Batch<'t, 'c> {
         hook: &mut dyn CommitHook,
         store: &EmbeddedStore,
     ) -> Result<(), String> {
-        let fresh: Vec<(u32, Vec<Record>)> = self
-            .records
-            .iter()
-            .filter(|((topic, _), _)| *topic == Topic::ChatMessages)
-            .map(|((_, partition), records)| (*partition, records.clone()))
-            .collect();
-        for (partition, records) in fresh {
-            for record in &records {
-                self.judge(parts, hook, store, partition, record)?;
-            }
+        // A record may derive further ones: of each partition so many have been judged.
+        let mut judged: BTreeMap<u32, usize> = BTreeMap::new();
+        while let Some((partition, record)) = self.next_unjudged(&mut judged) {
+            self.judge(parts, hook, store, partition, &record)?;
         }
         Ok(())
+    }
+
+    /// The first record of the batch that the hook has not seen, in offset order within its partition.
+    fn next_unjudged(&self, judged: &mut BTreeMap<u32, usize>) -> Option<(u32, Record)> {
+        let sources = self
+            .records
+            .range((Topic::ChatMessages, 0)..=(Topic::ChatMessages, u32::MAX));
+        for ((_, partition), records) in sources {
+            let seen = judged.entry(*partition).or_default();
+            if let Some(record) = records.get(*seen) {
+                *seen += 1;
+                return Some((*partition, record.clone()));
+            }
+        }
+        None
     }
 
     /// Gives one record to the hook and adds what it came to.
@@ -181,7 +190,7 @@ impl<'t, 'c> Batch<'t, 'c> {
 
     fn check_derived(&self, produce: &Produce) -> Result<(), String> {
         let topic = produce.topic.name();
-        if produce.topic == Topic::ChatMessages || produce.topic.ephemeral() {
+        if produce.topic.ephemeral() {
             return Err(format!("a hook must not produce to {topic}"));
         }
         if self

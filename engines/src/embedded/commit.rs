@@ -328,19 +328,16 @@ impl Committer {
             hook.begin(generation);
         }
         let mut replayed = 0;
-        for partition in 0..self.core.config.partitions {
-            loop {
-                let row = self.parts.get(Topic::ChatMessages, partition);
-                let position = lock(&self.core.positions)
-                    .rows
-                    .get(&ingest_key(partition))
-                    .copied();
-                let from = position.unwrap_or(row.low).clamp(row.low, row.next);
-                if from == row.next {
-                    break;
-                }
-                replayed += self.replay(partition, from)?;
+        // Records of one partition may have derived some for another that was done already.
+        loop {
+            let mut moved = 0;
+            for partition in 0..self.core.config.partitions {
+                moved += self.catch_up_partition(partition)?;
             }
+            if moved == 0 {
+                break;
+            }
+            replayed += moved;
         }
         if replayed > 0 {
             tracing::info!(
@@ -349,6 +346,23 @@ impl Committer {
             );
         }
         Ok(replayed)
+    }
+
+    /// Gives the hook what it has not seen of one partition.
+    fn catch_up_partition(&mut self, partition: u32) -> Result<u64, String> {
+        let mut replayed = 0;
+        loop {
+            let row = self.parts.get(Topic::ChatMessages, partition);
+            let position = lock(&self.core.positions)
+                .rows
+                .get(&ingest_key(partition))
+                .copied();
+            let from = position.unwrap_or(row.low).clamp(row.low, row.next);
+            if from == row.next {
+                return Ok(replayed);
+            }
+            replayed += self.replay(partition, from)?;
+        }
     }
 
     /// One step of catching up.

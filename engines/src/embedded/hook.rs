@@ -10,7 +10,8 @@ use hawser_protocol::ids::Seq;
 pub struct HookBatch {
     /// Rows of the store.
     pub store: Vec<StoreOp>,
-    /// Records derived from the source record (delivery, dead letters); never `chat-messages`.
+    /// Records derived from the source record (delivery, dead letters; for the lanes of a chat, `chat-messages`:
+    /// such a record is judged in the same batch, and must not derive another one without end).
     pub produce: Vec<Produce>,
     /// New states of groups for the directory, each with the seq of the change.
     pub groups: Vec<(Group, Seq)>,
