@@ -34,7 +34,7 @@ impl CommitHook for Sower {
 fn check(log: &dyn Log, seen: &Seen) {
     for partition in 0..4 {
         let own: Vec<u64> = {
-            let seen = seen.lock().unwrap();
+            let seen = seen.lock().expect("valid");
             let own = seen.iter().filter(|s| s.0 == partition);
             own.map(|s| s.1).collect()
         };
@@ -44,7 +44,7 @@ fn check(log: &dyn Log, seen: &Seen) {
         let seeds = here.iter().filter(|v| v[..] == *b"seed").count();
         assert_eq!(here.len() - seeds, 6 - seeds, "partition {partition}");
         let position = log.committed(INGEST_GROUP, Topic::ChatMessages, partition);
-        assert_eq!(position.unwrap(), Some(here.len() as u64));
+        assert_eq!(position.expect("readable"), Some(here.len() as u64));
     }
 }
 
