@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Topics of the design that exist today.
+/// Topics of the design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
     /// Source of truth, by chat. Durable.
@@ -20,6 +20,15 @@ pub enum Topic {
     DeadLetters,
     /// Who did what. Durable.
     AuditLogs,
+    /// What the system has to tell people and services: hot chats, changes of the cluster. Durable.
+    SystemNotifications,
+    /// Uploads and what became of them. Durable.
+    MediaEvents,
+    /// Changes of groups, for other services; ingest never reads it. Durable.
+    GroupMembers,
+    /// Who owns what, generations of topics, lanes of chats: the last record of a key counts (compacted on Kafka).
+    /// All records are in partition 0. Durable.
+    Leases,
 }
 
 impl Topic {
@@ -32,6 +41,10 @@ impl Topic {
         Self::ChatPresence,
         Self::DeadLetters,
         Self::AuditLogs,
+        Self::SystemNotifications,
+        Self::MediaEvents,
+        Self::GroupMembers,
+        Self::Leases,
     ];
 
     /// The topic's name (a configured prefix goes before it).
@@ -45,6 +58,10 @@ impl Topic {
             Self::ChatPresence => "chat-presence",
             Self::DeadLetters => "dead-letters",
             Self::AuditLogs => "audit-logs",
+            Self::SystemNotifications => "system-notifications",
+            Self::MediaEvents => "media-events",
+            Self::GroupMembers => "group-members",
+            Self::Leases => "leases",
         }
     }
 

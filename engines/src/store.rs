@@ -87,6 +87,8 @@ pub struct ChatInfo {
     /// Client message ids stamped at or after this time, milliseconds, are spread over the lanes; earlier ones
     /// belong to the chat's own.
     pub lanes_since_ms: u64,
+    /// Seq of the record that set it to relaxed order.
+    pub relaxed_seq: Seq,
 }
 
 /// Receipt watermarks of one user in one chat.

@@ -28,6 +28,14 @@ pub struct Retention {
     pub bytes: u64,
 }
 
+impl Retention {
+    /// Nothing is removed.
+    pub(super) const FOREVER: Self = Self {
+        time_ms: u64::MAX,
+        bytes: u64::MAX,
+    };
+}
+
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Configuration of [`super::EmbeddedEngine`].

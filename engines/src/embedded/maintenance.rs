@@ -53,6 +53,8 @@ fn retention(core: &Core, topic: Topic) -> Retention {
     match topic {
         Topic::ChatMessages => core.config.chat_messages,
         Topic::Delivery => core.config.delivery,
+        // The last record of every key counts, however old.
+        Topic::Leases => Retention::FOREVER,
         _ => core.config.other,
     }
 }

@@ -12,9 +12,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const MAGIC: &[u8; 4] = b"HWN1";
-/// magic 4 | clean 1 | boot 16 | batch 8 | totals 40 | crc 4.
-const BYTES: usize = 73;
+const MAGIC: &[u8; 4] = b"HWN2";
+/// magic 4 | clean 1 | boot 16 | batch 8 | totals of the durable topics 72 | crc 4.
+const BYTES: usize = 33 + 8 * DURABLE.len();
+/// The first version knew the first five topics.
+const MAGIC_V1: &[u8; 4] = b"HWN1";
+const BYTES_V1: usize = 73;
 /// How often the note itself is synced.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
 
@@ -61,6 +64,10 @@ impl Note {
     /// What it says; `None` when it is new, torn or of another version.
     pub(super) fn read(&self) -> Option<Noted> {
         let mut bytes = [0; BYTES];
+        self.file.read_exact_at(&mut bytes[..BYTES_V1], 0).ok()?;
+        if bytes.starts_with(MAGIC_V1) {
+            return decode(&bytes[..BYTES_V1]);
+        }
         self.file.read_exact_at(&mut bytes, 0).ok()?;
         decode(&bytes)
     }
@@ -134,9 +141,13 @@ fn encode(noted: &Noted) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8; BYTES]) -> Option<Noted> {
+fn decode(bytes: &[u8]) -> Option<Noted> {
     let (body, crc) = bytes.split_last_chunk::<4>()?;
-    if crc32fast::hash(body).to_le_bytes() != *crc || !body.starts_with(MAGIC) {
+    let known = match bytes.len() {
+        BYTES_V1 => body.starts_with(MAGIC_V1),
+        _ => body.starts_with(MAGIC),
+    };
+    if crc32fast::hash(body).to_le_bytes() != *crc || !known {
         return None;
     }
     let mut reader = super::codec::Reader::new(&body[4..]);
@@ -144,8 +155,8 @@ fn decode(bytes: &[u8; BYTES]) -> Option<Noted> {
     let boot = reader.bytes(16)?.try_into().ok()?;
     let batch = reader.u64()?;
     let mut totals = [0; DURABLE.len()];
-    for total in &mut totals {
-        *total = reader.u64()?;
+    for (total, bytes) in totals.iter_mut().zip(reader.rest().chunks_exact(8)) {
+        *total = u64::from_le_bytes(bytes.try_into().ok()?);
     }
     Some(Noted {
         clean,
@@ -172,7 +183,7 @@ mod tests {
             clean: true,
             boot: [7; 16],
             batch: 9,
-            totals: [1, 2, 3, 4, 5],
+            totals: [1, 2, 3, 4, 5, 6, 7, 8, 9],
         };
         let bytes: [u8; BYTES] = encode(&noted).try_into().unwrap();
         assert_eq!(decode(&bytes), Some(noted));
@@ -181,5 +192,26 @@ mod tests {
             bad[i / 8] ^= 1 << (i % 8);
             assert_eq!(decode(&bad), None, "bit {i}");
         }
+    }
+
+    #[test]
+    fn a_note_of_the_first_version_is_read() {
+        let noted = Noted {
+            clean: true,
+            boot: [7; 16],
+            batch: 9,
+            totals: [1, 2, 3, 4, 5, 0, 0, 0, 0],
+        };
+        let mut old = encode(&noted);
+        old.truncate(BYTES_V1 - 4);
+        old[..4].copy_from_slice(MAGIC_V1);
+        let crc = crc32fast::hash(&old);
+        old.extend_from_slice(&crc.to_le_bytes());
+        assert_eq!(decode(&old), Some(noted));
+        let path = std::env::temp_dir().join(format!("hawser-note-{}", std::process::id()));
+        std::fs::write(&path, &old).unwrap();
+        let read = Note::open(&path).unwrap().read();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read, Some(noted));
     }
 }

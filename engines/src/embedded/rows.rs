@@ -252,13 +252,14 @@ pub(super) fn decode_member(user: UserId, value: &[u8]) -> Result<(Membership, S
 }
 
 /// version | write_seq | created_seq | name length | name | picture; a chat with lanes is of version 2, in which
-/// (lanes, since) stand before the name's length.
+/// (lanes, since, relaxed_seq) stand before the name's length.
 pub(super) fn encode_chat(info: &ChatInfo) -> Vec<u8> {
     let mut out = encode(&[info.write_seq.0, info.created_seq.0]);
     if info.lanes > 0 {
         out[0] = V2;
         out.push(info.lanes);
         out.extend_from_slice(&info.lanes_since_ms.to_le_bytes());
+        out.extend_from_slice(&info.relaxed_seq.0.to_le_bytes());
     }
     let len = u32::try_from(info.name.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&len.to_le_bytes());
@@ -275,9 +276,9 @@ pub(super) fn decode_chat(value: &[u8]) -> Result<ChatInfo, StoreError> {
             return None;
         }
         let (write_seq, created_seq) = (Seq(reader.u64()?), Seq(reader.u64()?));
-        let (lanes, lanes_since_ms) = match version {
-            V2 => (reader.u8()?, reader.u64()?),
-            _ => (0, 0),
+        let (lanes, lanes_since_ms, relaxed_seq) = match version {
+            V2 => (reader.u8()?, reader.u64()?, Seq(reader.u64()?)),
+            _ => (0, 0, Seq::NONE),
         };
         let len = reader.u32()? as usize;
         let name = String::from_utf8(reader.bytes(len)?.to_vec()).ok()?;
@@ -289,6 +290,7 @@ pub(super) fn decode_chat(value: &[u8]) -> Result<ChatInfo, StoreError> {
             created_seq,
             lanes,
             lanes_since_ms,
+            relaxed_seq,
         })
     };
     parse().ok_or_else(|| corrupt("chats", "bad form"))
@@ -373,6 +375,7 @@ mod tests {
         let info = ChatInfo {
             lanes: 8,
             lanes_since_ms: 77,
+            relaxed_seq: Seq(5),
             ..info
         };
         assert_eq!(decode_chat(&encode_chat(&info)).unwrap(), info);

@@ -212,17 +212,25 @@ pub(super) fn topic_id(topic: Topic) -> Option<u8> {
         Topic::Cursors => Some(3),
         Topic::DeadLetters => Some(4),
         Topic::AuditLogs => Some(5),
+        Topic::SystemNotifications => Some(6),
+        Topic::MediaEvents => Some(7),
+        Topic::GroupMembers => Some(8),
+        Topic::Leases => Some(9),
         Topic::ChatTyping | Topic::ChatPresence => None,
     }
 }
 
 /// Topics on disk, in the order of their numbers.
-pub(super) const DURABLE: [Topic; 5] = [
+pub(super) const DURABLE: [Topic; 9] = [
     Topic::ChatMessages,
     Topic::Delivery,
     Topic::Cursors,
     Topic::DeadLetters,
     Topic::AuditLogs,
+    Topic::SystemNotifications,
+    Topic::MediaEvents,
+    Topic::GroupMembers,
+    Topic::Leases,
 ];
 
 /// Key of a log record: topic 1 | partition 4 | offset 8, big-endian, so that they sort.

@@ -131,7 +131,12 @@ impl KafkaConfig {
             Topic::ChatMessages => self.chat_messages,
             Topic::Delivery => self.delivery,
             Topic::AuditLogs => self.audit,
-            Topic::Cursors | Topic::DeadLetters => self.other,
+            Topic::Cursors
+            | Topic::DeadLetters
+            | Topic::SystemNotifications
+            | Topic::MediaEvents
+            | Topic::GroupMembers
+            | Topic::Leases => self.other,
             Topic::ChatTyping | Topic::ChatPresence => self.ephemeral,
         }
     }
