@@ -139,6 +139,7 @@ cassandra_compile() {
   if [ ! -f "$out/Cql.class" ]; then
     ecj="$(find "$lib" -name 'ecj-*.jar' | head -1)"
     mkdir -p "$out"
+    # shellcheck disable=SC2015 # no class, for whatever reason, is a failure
     java -cp "$ecj" org.eclipse.jdt.internal.compiler.batch.Main -17 -proc:none -nowarn \
       -cp "$(printf '%s:' "$lib"/cassandra-driver-core-*.jar "$lib"/guava-*.jar)" -d "$out" "$here/cassandra/Cql.java" 2>&1 |
       head -20 >&2 && [ -f "$out/Cql.class" ] || die "$here/cassandra/Cql.java does not compile against $lib"

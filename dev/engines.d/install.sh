@@ -9,8 +9,8 @@ install() { # PACKAGE..
     die "install these first, as root: apt-get install -y --no-install-recommends $*"
   fi
   say "installing $*" >&2
-  as_root apt-get update -qq >&2 &&
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 ||
+  as_root apt-get update -qq >&2 || say "apt-get update failed; going on with the lists that are here" >&2
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 ||
     die "apt-get cannot install $*"
 }
 

@@ -15,7 +15,7 @@ postgres_end() { end "$1" INT 20; }
 postgres_program() {
   local bin home="$opt_postgres_home"
   if [ -n "$home" ]; then
-    [ -x "$home/bin/postgres" ] && [ -x "$home/bin/initdb" ] || die "there is no bin/postgres and bin/initdb in $home"
+    if [ ! -x "$home/bin/postgres" ] || [ ! -x "$home/bin/initdb" ]; then die "there is no bin/postgres with its bin/initdb in $home"; fi
     (cd "$home/bin" && pwd)
     return 0
   fi
@@ -112,6 +112,8 @@ END
 postgres_start() { # NAME
   local data; data="$(readlink -f "$run/postgres/data")"
   free_port "$(get postgres base)" postgres
+  # After kill -9 its lock file stays; a dead process that nobody collected (no init in a container) would seem to hold it.
+  [ -z "$(started_at "$(head -1 "$data/postmaster.pid" 2>/dev/null || printf none)")" ] && rm -f "$data/postmaster.pid"
   cd /
   if [ "$(id -u)" = 0 ]; then
     local user; user="$(get postgres user)"

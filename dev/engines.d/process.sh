@@ -33,8 +33,10 @@ named() {
   for word in "$@"; do
     case " $engines " in
       *" $word "*) [ -n "$(names "$word")" ] || die "no $word was started: dev/engines up $word"; names "$word" ;;
-      *) [ -d "$run/$word" ] && engine_of "$word" >/dev/null || die "there is no $word here: dev/engines status lists what there is"
-         say "$word" ;;
+      *)
+        engine_of "$word" >/dev/null
+        [ -d "$run/$word" ] || die "there is no $word here: dev/engines status lists what there is"
+        say "$word" ;;
     esac
   done
 }
@@ -66,6 +68,11 @@ signal() { # SIGNAL NAME..
   for name in $list; do
     # shellcheck disable=SC2046 # several pids; a child may be gone by now
     kill "-$signal" $(family "$(pid_of "$name")") 2>/dev/null || true
+  done
+  [ "$signal" = KILL ] || return 0
+  # Gone when this returns: a large process takes a moment to fall.
+  for name in $list; do
+    for _ in $(seq 100); do alive "$name" || break; sleep 0.05; done
   done
 }
 

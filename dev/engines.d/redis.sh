@@ -41,7 +41,7 @@ redis_program() {
     done
     die "there is no redis-server with its redis-cli in $home, $home/bin or $home/src"
   fi
-  command -v redis-server >/dev/null && command -v redis-cli >/dev/null || install_quietly redis-server redis-server
+  if ! command -v redis-server >/dev/null || ! command -v redis-cli >/dev/null; then install_quietly redis-server redis-server; fi
   dirname "$(command -v redis-server)"
 }
 
