@@ -57,6 +57,48 @@ pub struct Group {
     pub write_seq: u64,
 }
 
+/// Tokens that are void before they expire. There is one entry per user, device and token; a later one
+/// takes its place, extended and never shortened, until a pardon lifts a user's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revocation {
+    /// Tokens of a user issued up to `until_ms`; `None`: all, for ever (a ban).
+    User {
+        /// Whose.
+        user: UserId,
+        /// Milliseconds since 1970, inclusive.
+        until_ms: Option<u64>,
+    },
+    /// Tokens of one device issued up to `until_ms`; `None`: all, for ever.
+    Device {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        device: DeviceId,
+        /// Milliseconds since 1970, inclusive.
+        until_ms: Option<u64>,
+    },
+    /// One token.
+    Token {
+        /// Its `jti`, at most 256 bytes.
+        jti: String,
+        /// Its `exp`, milliseconds: after that the entry is dropped.
+        expires_at_ms: u64,
+    },
+    /// Lifts a user's revocation; stays in the list, so that every reader sees it.
+    Pardon {
+        /// Whose.
+        user: UserId,
+    },
+}
+
+/// Entries of the list of revocations; one more is refused `Taken`. About 200 bytes each.
+pub const REVOCATIONS_MAX: u64 = 300_000;
+
+/// The wider of two limits "issued up to": for ever is more than any time.
+pub(crate) fn wider(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    a.zip(b).map(|(a, b)| a.max(b))
+}
+
 /// Why the directory did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
@@ -134,4 +176,20 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// See [`DirectoryError`].
     fn delete_user(&self, id: &UserId) -> Result<(), DirectoryError>;
+    /// Adds to the list of revocations, or extends what is there for the same user, device or token.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`]; `Taken` when the list is full.
+    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError>;
+    /// Entries put or extended after `cursor` (0: all that count), oldest first, at most `limit`, each
+    /// with the cursor to ask from next. A cursor from before the list was lost starts over. What was put
+    /// before a call began is never skipped by a cursor that the call returns.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn revocations_after(
+        &self,
+        cursor: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Revocation)>, DirectoryError>;
 }

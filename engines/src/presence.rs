@@ -22,6 +22,10 @@ pub trait PresenceStore: Send + Sync {
     fn refresh(&self, users: &[UserId], now_ms: u64) -> Vec<UserId>;
     /// Marks a user offline now (their last session closed).
     fn leave(&self, user: &UserId, now_ms: u64);
+    /// As `leave`, for many: at most one round trip or so, whatever their number.
+    fn leave_all(&self, users: &[UserId], now_ms: u64) {
+        users.iter().for_each(|user| self.leave(user, now_ms));
+    }
     /// Present state of each, in order.
     fn get(&self, users: &[UserId], now_ms: u64) -> Vec<Presence>;
     /// Users whose TTL has run out since the last call; for the node that refreshes them.

@@ -1,7 +1,7 @@
 //! Facts of the `directory` port.
 
 use super::{Fact, run, unique};
-use crate::directory::{Device, Directory, DirectoryError, Group, User};
+use crate::directory::{Device, Directory, DirectoryError, Group, Revocation, User};
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
 use std::sync::Arc;
 
@@ -26,6 +26,20 @@ pub const FACTS: &[Fact<dyn Directory>] = &[
         delete,
     ),
     ("of_many_that_create_one_id_at_once_one_wins", race),
+    (
+        "revocations_come_in_order_after_a_cursor_each_kind_as_it_was_put",
+        revocations,
+    ),
+    (
+        "a_revocation_is_extended_never_shortened_and_comes_again",
+        revocation_extended,
+    ),
+    ("a_pardon_takes_the_place_of_a_users_revocation", pardon),
+    (
+        "revocations_put_at_once_are_all_read_by_a_reader_that_goes_on_from_its_cursor",
+        revocations_at_once,
+    ),
+    ("a_cursor_beyond_the_list_starts_over", lost_cursor),
 ];
 
 fn id() -> UserId {
@@ -207,4 +221,178 @@ fn race(directory: &Arc<dyn Directory>) {
         outcomes.filter(|won| *won).count()
     });
     assert_eq!(won, 1);
+}
+
+fn put(directory: &Arc<dyn Directory>, revocation: &Revocation) {
+    let outcome = directory.put_revocation(revocation);
+    outcome.expect("a healthy directory takes a revocation");
+}
+
+/// What is after a cursor, in pages of two, and the cursor then.
+fn read_on(directory: &Arc<dyn Directory>, cursor: &mut u64) -> Vec<Revocation> {
+    let mut out = Vec::new();
+    loop {
+        let page = directory.revocations_after(*cursor, 2);
+        let page = page.expect("a healthy directory reads");
+        assert!(page.len() <= 2, "a page is bounded");
+        let Some((last, _)) = page.last() else {
+            return out;
+        };
+        assert!(page.iter().all(|(at, _)| at > cursor), "cursors grow");
+        *cursor = *last;
+        out.extend(page.into_iter().map(|(_, revocation)| revocation));
+    }
+}
+
+/// The end of a list that others write to as well.
+fn end(directory: &Arc<dyn Directory>) -> u64 {
+    let mut cursor = 0;
+    read_on(directory, &mut cursor);
+    cursor
+}
+
+fn far_ahead_ms() -> u64 {
+    4_000_000_000_000
+}
+
+fn of_user(user: &UserId, until_ms: Option<u64>) -> Revocation {
+    Revocation::User {
+        user: user.clone(),
+        until_ms,
+    }
+}
+
+fn revocations(directory: &Arc<dyn Directory>) {
+    let mut cursor = end(directory);
+    let all = [
+        of_user(&id(), Some(7)),
+        of_user(&id(), None),
+        Revocation::Device {
+            user: id(),
+            device: DeviceId::new("old-phone").expect("valid"),
+            until_ms: Some(u64::MAX >> 1),
+        },
+        Revocation::Device {
+            user: id(),
+            device: DeviceId::new("web").expect("valid"),
+            until_ms: None,
+        },
+        Revocation::Token {
+            jti: format!("{} ü/'\"", unique()),
+            expires_at_ms: far_ahead_ms(),
+        },
+        Revocation::Pardon { user: id() },
+    ];
+    all.iter().for_each(|one| put(directory, one));
+    let mut read = read_on(directory, &mut cursor);
+    read.retain(|one| all.contains(one));
+    assert_eq!(read, all);
+    assert!(
+        read_on(directory, &mut cursor)
+            .iter()
+            .all(|one| !all.contains(one))
+    );
+    let mut from_start = read_on(directory, &mut 0);
+    from_start.retain(|one| all.contains(one));
+    assert_eq!(from_start, all);
+    assert_eq!(directory.revocations_after(0, 0), Ok(Vec::new()));
+}
+
+fn revocation_extended(directory: &Arc<dyn Directory>) {
+    let user = id();
+    let device = |until_ms| Revocation::Device {
+        user: user.clone(),
+        device: DeviceId::new("web").expect("valid"),
+        until_ms,
+    };
+    put(directory, &device(Some(20)));
+    let mut cursor = end(directory);
+    for (given, kept) in [
+        (Some(10), Some(20)),
+        (Some(30), Some(30)),
+        (None, None),
+        (Some(40), None),
+    ] {
+        put(directory, &device(given));
+        let read = read_on(directory, &mut cursor);
+        assert!(read.contains(&device(kept)), "{given:?}: {read:?}");
+    }
+    let mut all = read_on(directory, &mut 0);
+    all.retain(|one| matches!(one, Revocation::Device { user: whose, .. } if *whose == user));
+    assert_eq!(all, [device(None)], "one entry per target");
+}
+
+fn pardon(directory: &Arc<dyn Directory>) {
+    let user = id();
+    let pardon = Revocation::Pardon { user: user.clone() };
+    let mine = |mut all: Vec<Revocation>| {
+        all.retain(|one| {
+            *one == pardon || matches!(one, Revocation::User { user: u, .. } if *u == user)
+        });
+        all
+    };
+    put(directory, &of_user(&user, None));
+    let mut cursor = end(directory);
+    put(directory, &pardon);
+    assert_eq!(
+        mine(read_on(directory, &mut cursor)),
+        std::slice::from_ref(&pardon)
+    );
+    assert_eq!(
+        mine(read_on(directory, &mut 0)),
+        std::slice::from_ref(&pardon)
+    );
+    put(directory, &of_user(&user, Some(5)));
+    let again = [of_user(&user, Some(5))];
+    assert_eq!(
+        mine(read_on(directory, &mut cursor)),
+        again,
+        "not for ever any more"
+    );
+    assert_eq!(mine(read_on(directory, &mut 0)), again);
+}
+
+fn revocations_at_once(directory: &Arc<dyn Directory>) {
+    const WRITERS: usize = 4;
+    const EACH: usize = 20;
+    let base = unique();
+    let token = |writer: usize, n: usize| Revocation::Token {
+        jti: format!("{base}-{writer}-{n}"),
+        expires_at_ms: far_ahead_ms(),
+    };
+    let mut cursor = end(directory);
+    let mut seen = Vec::new();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|w| scope.spawn(move || (0..EACH).for_each(|n| put(directory, &token(w, n)))))
+            .collect();
+        while !writers
+            .iter()
+            .all(std::thread::ScopedJoinHandle::is_finished)
+        {
+            seen.extend(read_on(directory, &mut cursor));
+        }
+    });
+    seen.extend(read_on(directory, &mut cursor));
+    for writer in 0..WRITERS {
+        let mine: Vec<_> = (0..EACH).map(|n| token(writer, n)).collect();
+        let read: Vec<_> = seen
+            .iter()
+            .filter(|one| mine.contains(one))
+            .cloned()
+            .collect();
+        assert_eq!(read, mine, "writer {writer}'s, in its order, each once");
+    }
+}
+
+fn lost_cursor(directory: &Arc<dyn Directory>) {
+    let mine = of_user(&id(), Some(1));
+    put(directory, &mine);
+    let read = read_on_once(directory, u64::MAX >> 1);
+    assert!(read.iter().any(|(at, _)| *at < u64::MAX >> 1), "{read:?}");
+}
+
+fn read_on_once(directory: &Arc<dyn Directory>, cursor: u64) -> Vec<(u64, Revocation)> {
+    let page = directory.revocations_after(cursor, 10);
+    page.expect("a healthy directory reads")
 }

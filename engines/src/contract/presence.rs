@@ -26,6 +26,7 @@ pub const FACTS: &[Fact<dyn PresenceStore>] = &[
     ("expired_names_each_user_once", expired_once),
     ("a_refresh_in_time_keeps_online", kept),
     ("leaving_is_offline_at_once_and_is_no_expiry", leaving),
+    ("many_leave_in_one_call", leaving_all),
     ("typing_ends_after_its_ttl_or_when_stopped", typing),
     ("typing_is_per_chat", typing_per_chat),
 ];
@@ -101,6 +102,20 @@ fn leaving(presence: &Arc<dyn PresenceStore>) {
     presence.leave(&a[0], NOW + 10);
     assert_eq!(presence.get(&a, NOW + 11), [offline(NOW + 10)]);
     assert!(!presence.expired(NOW + PRESENCE_TTL_MS * 2).contains(&a[0]));
+}
+
+fn leaving_all(presence: &Arc<dyn PresenceStore>) {
+    let users: Vec<UserId> = (0..1_500).map(|_| user()).collect();
+    let stays = [user()];
+    assert_eq!(presence.refresh(&users, NOW), users);
+    presence.refresh(&stays, NOW);
+    presence.leave_all(&users, NOW + 5);
+    assert_eq!(
+        presence.get(&users, NOW + 6),
+        vec![offline(NOW + 5); users.len()]
+    );
+    assert_eq!(presence.get(&stays, NOW + 6), [Presence::Online]);
+    presence.leave_all(&[], NOW + 7);
 }
 
 fn typing(presence: &Arc<dyn PresenceStore>) {

@@ -2,8 +2,9 @@
 
 use super::core::Core;
 use super::queue::Job;
+use super::revocations;
 use super::tables::{Table, Tables, Txn};
-use crate::directory::{Device, Directory, DirectoryError, Group, User};
+use crate::directory::{Device, Directory, DirectoryError, Group, Revocation, User};
 use crate::log::ProduceError;
 use fjall::Readable;
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
@@ -28,9 +29,11 @@ pub(super) enum DirectoryOp {
     PutDevice(UserId, Device),
     ApplyGroup(Group, Seq),
     DeleteUser(UserId),
+    /// With the time, by which tokens have expired.
+    PutRevocation(Revocation, u64),
 }
 
-fn key(kind: u8, parts: &[&str]) -> Vec<u8> {
+pub(super) fn key(kind: u8, parts: &[&str]) -> Vec<u8> {
     let mut key = vec![kind];
     for part in parts {
         key.extend_from_slice(part.as_bytes());
@@ -56,19 +59,19 @@ fn group_key(chat: &str) -> Vec<u8> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
-fn unavailable(reason: impl ToString) -> DirectoryError {
+pub(super) fn unavailable(reason: impl ToString) -> DirectoryError {
     DirectoryError::Unavailable {
         reason: reason.to_string(),
     }
 }
 
-fn encode(value: &impl Serialize) -> Result<Vec<u8>, DirectoryError> {
+pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, DirectoryError> {
     let mut out = vec![V1];
     serde_json::to_writer(&mut out, value).map_err(unavailable)?;
     Ok(out)
 }
 
-fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, DirectoryError> {
+pub(super) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, DirectoryError> {
     match value.split_first() {
         Some((&V1, json)) => serde_json::from_slice(json).map_err(unavailable),
         _ => Err(unavailable("a directory row of an unknown version")),
@@ -178,6 +181,19 @@ impl Directory for EmbeddedDirectory {
     fn delete_user(&self, id: &UserId) -> Result<(), DirectoryError> {
         self.change(DirectoryOp::DeleteUser(id.clone()))
     }
+
+    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError> {
+        let now_ms = self.0.now_ms();
+        self.change(DirectoryOp::PutRevocation(revocation.clone(), now_ms))
+    }
+
+    fn revocations_after(
+        &self,
+        cursor: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Revocation)>, DirectoryError> {
+        revocations::after(&*self.tables()?, cursor, limit)
+    }
 }
 
 /// Adds one change to the transaction; nothing of it when it fails.
@@ -197,10 +213,13 @@ pub(super) fn apply(txn: &mut Txn<'_>, op: &DirectoryOp) -> Result<(), Directory
         DirectoryOp::PutDevice(user, device) => put_device(txn, user, device),
         DirectoryOp::ApplyGroup(group, write_seq) => apply_group(txn, group, *write_seq),
         DirectoryOp::DeleteUser(id) => delete_user(txn, id),
+        DirectoryOp::PutRevocation(revocation, now_ms) => {
+            revocations::put(txn, revocation, *now_ms)
+        }
     }
 }
 
-fn read(txn: &Txn<'_>, key: &[u8]) -> Result<Option<fjall::Slice>, DirectoryError> {
+pub(super) fn read(txn: &Txn<'_>, key: &[u8]) -> Result<Option<fjall::Slice>, DirectoryError> {
     txn.get(Table::Directory, key).map_err(unavailable)
 }
 

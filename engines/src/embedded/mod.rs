@@ -30,6 +30,7 @@ mod presence;
 mod queue;
 mod recover;
 mod report;
+mod revocations;
 mod rows;
 mod stats;
 mod store;
