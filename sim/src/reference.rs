@@ -82,7 +82,8 @@ impl Reference {
                 chat,
                 op,
             } => self.change(seq, actor, *op_id, chat, op),
-            SourceRecord::Receipt { .. } => {}
+            // Ingest writes those of lanes; no group is set to relaxed order here.
+            SourceRecord::Receipt { .. } | SourceRecord::Lane { .. } => {}
         }
     }
 

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use hawser_engines::directory::Group;
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, UserId};
+use hawser_protocol::lanes::Lanes;
 use hawser_protocol::limits::GROUP_MEMBERS_MAX;
 use hawser_protocol::record::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GroupOp};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub(super) struct GroupView {
     admins: Vec<String>,
     /// Seq of the last change, decimal.
     seq: String,
+    /// Lanes that its messages are spread over; 0 where the whole group has one order.
+    lanes: u8,
 }
 
 /// A new group; the caller becomes its first member and admin.
@@ -62,6 +65,14 @@ pub(super) struct GroupChange {
 pub(super) struct NewMembers {
     /// User ids.
     users: Vec<String>,
+}
+
+/// How a group is ordered.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    /// Lanes that its messages are spread over from about now on: 2, 4, 8, 16, 32 or 64.
+    lanes: u8,
 }
 
 /// Makes a group. With an `Idempotency-Key` (UUIDv7) the same request makes it once.
@@ -247,6 +258,28 @@ pub(super) async fn demote(
     .await
 }
 
+/// Sets a very busy group to relaxed order, once and for good: its messages are spread over lanes, each with an order
+/// of its own. For the group's admins.
+#[utoipa::path(put, path = "/v1/groups/{chat}/order", tag = "groups", security(("token" = [])), request_body = Order,
+    params(("chat" = String, Path, description = "Chat id, `g:…`")),
+    responses((status = 200, body = GroupView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, description = "in relaxed order already", body = ErrorBody)))]
+pub(super) async fn relax(
+    State(api): State<Api>,
+    caller: Caller,
+    OpId(op_id): OpId,
+    Named(chat): Named<String>,
+    Body(order): Body<Order>,
+) -> Result<Json<GroupView>, ApiError> {
+    let Order { lanes } = order;
+    if Lanes::new(lanes, 0).is_none() {
+        let words = "lanes: must be 2, 4, 8, 16, 32 or 64";
+        return Err(ApiError::new(ErrorCode::BadFrame, words));
+    }
+    change(api, caller, op_id, &chat, GroupOp::Relax { lanes }).await
+}
+
 /// Makes a change and shows what came of it.
 async fn change(
     api: Api,
@@ -266,6 +299,11 @@ async fn change(
 
 fn show(api: &Api, chat: &ChatId) -> Result<GroupView, ApiError> {
     let group = api.services().directory.group(chat)?;
+    let lanes = api
+        .services()
+        .store
+        .chat(chat)?
+        .map_or(0, |info| info.lanes);
     let Group {
         chat,
         name,
@@ -281,13 +319,14 @@ fn show(api: &Api, chat: &ChatId) -> Result<GroupView, ApiError> {
         members,
         admins,
         seq: write_seq.to_string(),
+        lanes,
     })
 }
 
-/// A group's chat id; a 1:1 chat is no group and is not found.
+/// A group's chat id; a 1:1 chat is no group and is not found, nor is a lane.
 fn group_id(text: &str) -> Result<ChatId, ApiError> {
     let chat = chat_id(text)?;
-    if chat.is_group() {
+    if chat.is_group() && chat.lane() == 0 {
         Ok(chat)
     } else {
         Err(ApiError::not_found())

@@ -102,6 +102,7 @@ pub fn router(services: ApiServices) -> Router {
         )
         .route("/v1/groups/{chat}", get(groups::read).patch(groups::update))
         .route("/v1/groups/{chat}/leave", post(groups::leave))
+        .route("/v1/groups/{chat}/order", put(groups::relax))
         .route("/v1/groups/{chat}/members/{user}", delete(groups::remove))
         .route(
             "/v1/groups/{chat}/admins/{user}",

@@ -20,7 +20,7 @@ use utoipa::{Modify, OpenApi};
         users::create, users::list, users::read, users::update,
         devices::list, devices::put, devices::revoke,
         groups::create, groups::read, groups::update, groups::add, groups::remove, groups::leave,
-        groups::promote, groups::demote,
+        groups::promote, groups::demote, groups::relax,
         chats::list, chats::messages,
         presence::read,
         revocations::create,

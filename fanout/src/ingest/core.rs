@@ -95,7 +95,13 @@ impl Core {
                 op_id,
                 chat,
                 op,
-            }) => super::group::judge(&place, memory, store, &actor, op_id, &chat, &op),
+            }) => super::group::judge(&place, memory, store, (&actor, op_id), &chat, &op),
+            Ok(SourceRecord::Lane {
+                actor,
+                op_id,
+                chat,
+                op,
+            }) => super::lane::judge(&place, memory, store, (&actor, op_id), &chat, &op),
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct IngestCounters {
     accepted: AtomicU64,
     duplicates: AtomicU64,
+    forwarded: AtomicU64,
     changes: AtomicU64,
     receipts: AtomicU64,
     rejected: AtomicU64,
@@ -22,6 +23,8 @@ pub struct IngestCounts {
     pub accepted: u64,
     /// Messages found to be duplicates.
     pub duplicates: u64,
+    /// Messages sent on to their lane.
+    pub forwarded: u64,
     /// Changes of groups.
     pub changes: u64,
     /// Receipts.
@@ -42,6 +45,7 @@ impl IngestCounters {
         IngestCounts {
             accepted: get(&self.accepted),
             duplicates: get(&self.duplicates),
+            forwarded: get(&self.forwarded),
             changes: get(&self.changes),
             receipts: get(&self.receipts),
             rejected: get(&self.rejected),
@@ -54,6 +58,7 @@ impl IngestCounters {
         let counter = match verdict {
             Verdict::Accepted => &self.accepted,
             Verdict::Duplicate => &self.duplicates,
+            Verdict::Forwarded => &self.forwarded,
             Verdict::Changed => &self.changes,
             Verdict::Receipt => &self.receipts,
             Verdict::Rejected(_) => &self.rejected,

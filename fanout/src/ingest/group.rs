@@ -1,16 +1,19 @@
 //! A change of a group: authorised, applied to intervals, written as a message into the chat.
 
 use super::API_DEVICE;
+use super::lane;
 use super::membership::{MembershipBody, MembershipOp};
 use super::memory::{DedupKey, GroupState, Memory};
 use super::plan::{Place, Plan, Verdict};
 use super::send::{dedup_row, message_id};
 use bytes::Bytes;
+use hawser_engines::directory::Group;
 use hawser_engines::store::{
     ChatHead, ChatInfo, DedupRow, Interval, Membership, Page, Store, StoreError, StoreOp,
 };
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
+use hawser_protocol::lanes::Lanes;
 use hawser_protocol::limits::GROUP_MEMBERS_MAX;
 use hawser_protocol::message::{MessageRecord, MessageType};
 use hawser_protocol::record::GroupOp;
@@ -23,64 +26,103 @@ pub(super) fn judge(
     place: &Place<'_>,
     memory: &mut Memory,
     store: &dyn Store,
-    actor: &UserId,
-    op_id: ClientMsgId,
+    (actor, op_id): (&UserId, ClientMsgId),
     chat: &ChatId,
     op: &GroupOp,
 ) -> Result<Plan, StoreError> {
     // The name is a constant of the right form.
     let device = DeviceId::new(API_DEVICE).expect("a plain word");
     let key: DedupKey = (actor.clone(), device, chat.clone(), op_id);
-    if let Some(row) = memory.dedup(&key, store)? {
-        if row.seq < place.seq {
-            return Ok(Plan::empty(Verdict::Duplicate));
+    let plan = match known(place, memory, store, &key)? {
+        Some(plan) => plan,
+        None => {
+            let previous = memory.head_before(chat, place.seq, store)?;
+            let group = memory.group(chat, store)?;
+            let mut change = Change::new(place.seq, previous.ordinal + 1, group);
+            match change.apply(place, actor, chat, op) {
+                Ok(body) => {
+                    let touched = change.touched();
+                    let effects = Effects { body, touched };
+                    accept(place, memory, store, key, previous, effects)?
+                }
+                Err(code) => return Ok(refuse(place, memory, key, code)),
+            }
         }
-        if row.seq == place.seq {
-            return replay(place, memory, store, chat, &row);
-        }
+    };
+    let mut plan = plan;
+    if plan.verdict == Verdict::Changed {
+        let group = memory.group(chat, store)?;
+        let told = lane::tell(place, (actor, op_id), chat, op, group);
+        plan.produce.extend(told);
     }
-    let previous = memory.head_before(chat, place.seq, store)?;
-    let ordinal = previous.ordinal + 1;
-    let group = memory.group(chat, store)?;
-    let mut change = Change {
-        seq: place.seq,
-        ordinal,
-        group,
-        touched: BTreeSet::new(),
-    };
-    let body = match change.apply(actor, chat, op) {
-        Ok(body) => body,
-        Err(code) => return Ok(refuse(place, memory, key, code)),
-    };
-    let Change { group, touched, .. } = change;
+    Ok(plan)
+}
+
+/// What is to be done for a change that has been judged before: nothing, where the record is another one; else what
+/// was done then.
+pub(super) fn known(
+    place: &Place<'_>,
+    memory: &mut Memory,
+    store: &dyn Store,
+    key: &DedupKey,
+) -> Result<Option<Plan>, StoreError> {
+    match memory.dedup(key, store)? {
+        Some(row) if row.seq < place.seq => Ok(Some(Plan::empty(Verdict::Duplicate))),
+        Some(row) if row.seq == place.seq => replay(place, memory, store, &key.2, &row).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// What a change that is allowed comes to.
+pub(super) struct Effects {
+    pub(super) body: MembershipBody,
+    pub(super) touched: BTreeSet<UserId>,
+}
+
+/// Writes an applied change as a message into the chat.
+pub(super) fn accept(
+    place: &Place<'_>,
+    memory: &mut Memory,
+    store: &dyn Store,
+    key: DedupKey,
+    previous: ChatHead,
+    effects: Effects,
+) -> Result<Plan, StoreError> {
+    let Effects { body, touched } = effects;
     let record = MessageRecord {
         seq: place.seq,
         prev_seq: previous.seq,
-        ordinal,
+        ordinal: previous.ordinal + 1,
         message_id: message_id(place, place.time_ms, place.seq),
-        client_msg_id: op_id,
+        client_msg_id: key.3,
         send_ts_ms: place.time_ms,
         stored_ts_ms: place.time_ms,
         message_type: MessageType::MEMBERSHIP,
-        sender: actor.clone(),
+        sender: key.0.clone(),
         sender_device: key.1.clone(),
-        chat: chat.clone(),
+        chat: key.2.clone(),
         // Strings and numbers always serialize.
         body: Bytes::from(serde_json::to_vec(&body).unwrap_or_default()),
     };
-    let plan = accept(place, &key, &record, group, &touched);
+    let group = memory.group(&record.chat, store)?;
+    let plan = planned(place, &key, &record, group, &touched);
     let head = ChatHead {
-        seq: place.seq,
-        ordinal,
+        seq: record.seq,
+        ordinal: record.ordinal,
     };
-    memory.accepted(chat, head);
+    memory.accepted(&record.chat, head);
     memory.touched(touched.len());
     memory.remember(key, dedup_row(&record));
     Ok(plan)
 }
 
 /// The refusal is remembered, so that whoever asked can read it.
-fn refuse(place: &Place<'_>, memory: &mut Memory, key: DedupKey, code: ErrorCode) -> Plan {
+pub(super) fn refuse(
+    place: &Place<'_>,
+    memory: &mut Memory,
+    key: DedupKey,
+    code: ErrorCode,
+) -> Plan {
     let mut plan = Plan::empty(Verdict::Rejected(code));
     let row = DedupRow {
         seq: place.seq,
@@ -104,7 +146,7 @@ fn dedup_op(key: &DedupKey, row: DedupRow) -> StoreOp {
     }
 }
 
-fn accept(
+fn planned(
     place: &Place<'_>,
     key: &DedupKey,
     record: &MessageRecord,
@@ -143,8 +185,16 @@ fn accept(
     }
     plan.store.push(dedup_op(key, dedup_row(record)));
     plan.produce = place.deliver(chat, &bytes, concerned(group, record.seq), &[], None);
-    plan.groups.extend(group.view(chat));
+    plan.groups.extend(shown(chat, group));
     plan
+}
+
+/// As the directory shows the group; a lane is none of its own.
+fn shown(chat: &ChatId, group: &GroupState) -> Option<(Group, Seq)> {
+    match chat.lane() {
+        0 => group.view(chat),
+        _ => None,
+    }
 }
 
 /// Who sees a change: the members before it and those after it.
@@ -184,7 +234,7 @@ fn replay(
         let to = concerned(group, place.seq);
         plan.produce = place.deliver(chat, &stored.record, to, &[], None);
     }
-    plan.groups.extend(group.view(chat));
+    plan.groups.extend(shown(chat, group));
     let head = ChatHead {
         seq: place.seq,
         ordinal: row.ordinal,
@@ -194,42 +244,72 @@ fn replay(
 }
 
 /// One change in the making; nothing of it is applied when it is refused.
-struct Change<'g> {
+pub(super) struct Change<'g> {
     seq: Seq,
     ordinal: u64,
     group: &'g mut GroupState,
     touched: BTreeSet<UserId>,
 }
 
-impl Change<'_> {
+impl<'g> Change<'g> {
+    pub(super) fn new(seq: Seq, ordinal: u64, group: &'g mut GroupState) -> Self {
+        Self {
+            seq,
+            ordinal,
+            group,
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Whose rows are to be written.
+    pub(super) fn touched(self) -> BTreeSet<UserId> {
+        self.touched
+    }
+
+    /// Does what the actor may do.
     fn apply(
         &mut self,
+        place: &Place<'_>,
         actor: &UserId,
         chat: &ChatId,
         op: &GroupOp,
     ) -> Result<MembershipBody, ErrorCode> {
-        if !chat.is_group() {
+        if !chat.is_group() || chat.lane() != 0 {
             return Err(ErrorCode::BadId);
         }
-        if let GroupOp::Create {
-            name,
-            picture,
-            members,
-        } = op
-        {
-            return self.create(actor, (name, picture), members);
+        if matches!(op, GroupOp::Create { .. }) {
+            return self.perform(actor, op, None);
         }
         // Whoever is not in it learns no more than that.
         if self.group.info.is_none() || !self.group.has(actor, self.seq) {
             return Err(ErrorCode::NotMember);
         }
-        if matches!(op, GroupOp::Leave) {
-            return self.part(&BTreeSet::from([actor.clone()]), MembershipOp::Leave);
-        }
-        if !self.admin(actor) {
+        if !matches!(op, GroupOp::Leave) && !self.admin(actor) {
             return Err(ErrorCode::Forbidden);
         }
+        let lanes = match op {
+            GroupOp::Relax { lanes } => {
+                Some(lane::from_now(place, *lanes).ok_or(ErrorCode::BadFrame)?)
+            }
+            _ => None,
+        };
+        self.perform(actor, op, lanes)
+    }
+
+    /// Does what was allowed.
+    pub(super) fn perform(
+        &mut self,
+        actor: &UserId,
+        op: &GroupOp,
+        lanes: Option<Lanes>,
+    ) -> Result<MembershipBody, ErrorCode> {
         match op {
+            GroupOp::Create {
+                name,
+                picture,
+                members,
+            } => self.create(actor, (name, picture), members),
+            GroupOp::Leave => self.part(&BTreeSet::from([actor.clone()]), MembershipOp::Leave),
             GroupOp::Add { users } => self.add(users),
             GroupOp::Remove { users } => {
                 let set = users.iter().filter(|u| self.group.has(u, self.seq));
@@ -237,9 +317,53 @@ impl Change<'_> {
             }
             GroupOp::Update { name, picture } => Ok(self.update(name, picture)),
             GroupOp::SetAdmin { user, admin } => self.set_admin(user, *admin),
-            // Handled above.
-            GroupOp::Create { .. } | GroupOp::Leave => Err(ErrorCode::Internal),
+            GroupOp::Relax { .. } => self.relax(lanes),
         }
+    }
+
+    /// Once set, the number of lanes stays: which lane a message belongs to must not change.
+    fn relax(&mut self, lanes: Option<Lanes>) -> Result<MembershipBody, ErrorCode> {
+        let seq = self.seq;
+        let info = self.group.info.as_mut().filter(|info| info.lanes == 0);
+        let (Some(info), Some(lanes)) = (info, lanes) else {
+            return Err(ErrorCode::Conflict);
+        };
+        info.lanes = lanes.lanes;
+        info.lanes_since_ms = lanes.since_ms;
+        info.relaxed_seq = seq;
+        self.touch();
+        Ok(lane::body(lanes))
+    }
+
+    /// Begins a lane with the members that the group has.
+    pub(super) fn open(
+        &mut self,
+        (name, picture): (&str, &str),
+        members: &[UserId],
+        admins: &[UserId],
+        lanes: Lanes,
+    ) -> Result<MembershipBody, ErrorCode> {
+        if self.group.info.is_some() {
+            return Err(ErrorCode::Conflict);
+        }
+        for user in members {
+            self.join(user);
+        }
+        for user in admins {
+            if let Some(member) = self.group.members.get_mut(user) {
+                member.admin = true;
+            }
+        }
+        self.group.info = Some(ChatInfo {
+            name: name.to_owned(),
+            picture: picture.to_owned(),
+            write_seq: self.seq,
+            created_seq: self.seq,
+            lanes: lanes.lanes,
+            lanes_since_ms: lanes.since_ms,
+            relaxed_seq: self.seq,
+        });
+        Ok(lane::body(lanes))
     }
 
     fn create(

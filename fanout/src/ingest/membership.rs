@@ -23,6 +23,8 @@ pub enum MembershipOp {
     Update,
     /// The one in `users` became admin, or is no longer, as `admin` says.
     Admin,
+    /// The group is in relaxed order from now on, over `lanes` lanes.
+    Order,
 }
 
 /// The body. The sender of the message is who did it.
@@ -47,6 +49,9 @@ pub struct MembershipBody {
     /// New state (`admin`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<bool>,
+    /// Number of lanes (`order`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<u8>,
 }
 
 impl MembershipBody {
@@ -60,6 +65,7 @@ impl MembershipBody {
             name: None,
             picture: None,
             admin: None,
+            lanes: None,
         }
     }
 }

@@ -13,6 +13,7 @@ mod counters;
 mod driver;
 mod embedded;
 mod group;
+mod lane;
 mod membership;
 mod memory;
 mod plan;

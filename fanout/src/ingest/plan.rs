@@ -33,6 +33,8 @@ pub enum Verdict {
     Accepted,
     /// A message that had been accepted under a smaller seq.
     Duplicate,
+    /// A message of another lane of the chat, where it was sent on to.
+    Forwarded,
     /// A change of a group, new or replayed.
     Changed,
     /// Watermarks.
@@ -210,6 +212,7 @@ fn text(code: ErrorCode) -> &'static str {
         ErrorCode::BodyTooLarge => "body and envelope do not fit one frame",
         ErrorCode::Forbidden => "messages of this type are the server's",
         ErrorCode::BadFrame => "the message cannot be read",
+        ErrorCode::Overloaded => "the chat is being spread over lanes: send it again",
         _ => "refused",
     }
 }

@@ -1,16 +1,19 @@
 //! A Send: refused, found to be a duplicate, or stored and delivered.
 
+use super::lane::{self, Lane};
 use super::memory::{DedupKey, Memory};
 use super::plan::{Place, Plan, Sender, Verdict};
 use bytes::Bytes;
-use hawser_engines::store::{ChatHead, DedupRow, Interval, Membership, Store, StoreError, StoreOp};
+use hawser_engines::store::{
+    ChatHead, DedupRow, Interval, Membership, Page, Store, StoreError, StoreOp,
+};
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::frame::RECORD_FIXED_BYTES;
 use hawser_protocol::ids::{ChatId, MessageId, Seq, UserId};
 use hawser_protocol::limits::{CLOCK_SKEW_MS_MAX, DEDUP_WINDOW_MS, FRAME_BYTES_MAX};
 use hawser_protocol::message::{MessageRecord, MessageType, Send};
 use hawser_protocol::pb;
-use hawser_protocol::record::encode_envelopes;
+use hawser_protocol::record::{SourceRecord, encode_envelopes};
 
 /// Room that a Deliver frame needs besides record and envelope, bytes.
 const DELIVER_BYTES: usize = 64;
@@ -31,17 +34,33 @@ pub(super) fn judge(
     if let Err(code) = check(place, sender, send) {
         return refused(code);
     }
+    match lane::of(place, memory, store, &send.chat, &send.client_msg_id)? {
+        Lane::Here => {}
+        Lane::NotOpen => return refused(ErrorCode::Overloaded),
+        Lane::Elsewhere(chat) => {
+            let mut plan = Plan::empty(Verdict::Forwarded);
+            let record = SourceRecord::Send {
+                sender: sender.user.clone(),
+                device: sender.device.clone(),
+                send: Box::new(Send {
+                    chat,
+                    ..send.clone()
+                }),
+            };
+            plan.produce.push(lane::send_on(place, &record));
+            return Ok(plan);
+        }
+    }
     let key: DedupKey = (
         sender.user.clone(),
         sender.device.clone(),
         send.chat.clone(),
         send.client_msg_id,
     );
-    if let Some(row) = memory.dedup(&key, store)?
-        && row.seq < place.seq
-    {
+    if let Some((chat, row)) = first(place, memory, store, &key)? {
         let mut plan = Plan::empty(Verdict::Duplicate);
-        plan.produce.push(duplicate(place, sender, send, &row));
+        let answer = duplicate(place, store, sender, (&chat, send), &row)?;
+        plan.produce.push(answer);
         return Ok(plan);
     }
     let Some(recipients) = recipients(place, memory, store, sender.user, &send.chat)? else {
@@ -57,6 +76,32 @@ pub(super) fn judge(
     memory.accepted(&send.chat, head);
     memory.remember(key, dedup_row(&record));
     Ok(plan)
+}
+
+/// The copy of a message that was accepted before this one, and the chat that it is in: this one, or, of a group that
+/// was set to relaxed order a moment ago, the group's own lane.
+fn first(
+    place: &Place<'_>,
+    memory: &mut Memory,
+    store: &dyn Store,
+    key: &DedupKey,
+) -> Result<Option<(ChatId, DedupRow)>, StoreError> {
+    let (user, device, chat, id) = key;
+    if let Some(row) = memory.dedup(key, store)? {
+        return Ok((row.seq < place.seq).then(|| (chat.clone(), row)));
+    }
+    if chat.lane() == 0 {
+        return Ok(None);
+    }
+    let info = memory.group(chat, store)?.info.as_ref();
+    let since = info.map_or(0, |info| info.lanes_since_ms);
+    // A clock that is ahead stamped it as later than the change, which it came before.
+    if id.timestamp_ms() > since.saturating_add(CLOCK_SKEW_MS_MAX) {
+        return Ok(None);
+    }
+    let base = chat.base();
+    let row = store.dedup(user, device, &base, id)?;
+    Ok(row.map(|row| (base, row)))
 }
 
 /// What can be said of the Send alone, judged by the record's time.
@@ -199,14 +244,21 @@ fn always(user: &UserId) -> Membership {
 /// The answer that the first copy got.
 fn duplicate(
     place: &Place<'_>,
+    store: &dyn Store,
     sender: Sender<'_>,
-    send: &Send,
+    (chat, send): (&ChatId, &Send),
     row: &DedupRow,
-) -> hawser_engines::log::Produce {
-    let id = message_id(place, row.stored_ts_ms, row.seq);
+) -> Result<hawser_engines::log::Produce, StoreError> {
+    let here = *chat == send.chat && row.seq.generation() == place.seq.generation();
+    let id = match here {
+        true => message_id(place, row.stored_ts_ms, row.seq),
+        // It came from another partition: its row tells the id.
+        false => stored_id(store, chat, row)?
+            .unwrap_or_else(|| message_id(place, row.stored_ts_ms, row.seq)),
+    };
     let result = pb::SendResult {
         client_msg_id: Bytes::copy_from_slice(&send.client_msg_id.0),
-        chat: send.chat.to_string(),
+        chat: chat.to_string(),
         message_id: Bytes::copy_from_slice(&id.0),
         seq: row.seq.0,
         prev_seq: row.prev_seq.0,
@@ -215,5 +267,24 @@ fn duplicate(
         duplicate: true,
         ..Default::default()
     };
-    place.answer(sender, result)
+    Ok(place.answer(sender, result))
+}
+
+/// The id of a stored message; `None` when retention has removed it.
+fn stored_id(
+    store: &dyn Store,
+    chat: &ChatId,
+    row: &DedupRow,
+) -> Result<Option<MessageId>, StoreError> {
+    let page = Page {
+        from: row.ordinal,
+        to: row.ordinal,
+        backwards: false,
+        limit: 1,
+        bytes_max: usize::MAX,
+    };
+    let stored = store.messages(chat, page)?.into_iter().next();
+    let record = stored.filter(|stored| stored.seq == row.seq);
+    let record = record.and_then(|stored| MessageRecord::decode(&stored.record).ok());
+    Ok(record.map(|record| record.message_id))
 }

@@ -56,6 +56,7 @@ fn operations() -> Vec<Operation> {
         op("PATCH", "/v1/groups/{chat}", "/v1/groups/g:crew", Some(json!({"name": "n"})), [401, 404, 403, 200, 404]),
         op("POST", "/v1/groups/{chat}/members", "/v1/groups/g%3Acrew/members", Some(json!({"users": ["zoe"]})), [401, 404, 403, 200, 404]),
         op("DELETE", "/v1/groups/{chat}/members/{user}", "/v1/groups/g:crew/members/bob", None, [401, 404, 403, 200, 404]),
+        op("PUT", "/v1/groups/{chat}/order", "/v1/groups/g:crew/order", Some(json!({"lanes": 8})), [401, 404, 403, 200, 404]),
         op("POST", "/v1/groups/{chat}/leave", "/v1/groups/g:crew/leave", None, [401, 404, 204, 409, 404]),
         op("PUT", "/v1/groups/{chat}/admins/{user}", "/v1/groups/g:crew/admins/bob", None, [401, 404, 403, 200, 404]),
         op("DELETE", "/v1/groups/{chat}/admins/{user}", "/v1/groups/g:crew/admins/alice", None, [401, 404, 403, 409, 404]),

@@ -3,6 +3,7 @@
 mod crash;
 mod drive;
 mod groups;
+mod lanes;
 mod messages;
 
 use crate::ingest::{Core, Plan, Verdict};
