@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod engines;
 pub mod history;
 pub mod ingest;
 pub mod program;

@@ -94,7 +94,7 @@ fn a_wrong_key_or_value_is_named_and_exits_with_2() {
         ),
         (
             vec!["--check-config", "--set", "fanout.roles=api"],
-            "`api` needs `ingest`",
+            "belongs to one process",
         ),
         (vec!["--config", "/nonexistent.toml"], "/nonexistent.toml"),
         (vec!["--set", "nothing"], "section.key=value"),
@@ -105,7 +105,7 @@ fn a_wrong_key_or_value_is_named_and_exits_with_2() {
     }
     let sound = output(&["--check-config"]);
     assert_eq!(sound.status.code(), Some(0));
-    let printed = output(&["--print-config", "--set", "fanout.cell=7"]);
+    let printed = output(&["--print-config", "--set", "ingest.cell=7"]);
     assert!(String::from_utf8_lossy(&printed.stdout).contains("cell = 7"));
 }
 
@@ -114,8 +114,8 @@ fn it_says_what_a_process_of_its_own_can_and_cannot_do() {
     let help = output(&["--help"]);
     let text = String::from_utf8_lossy(&help.stdout).replace('\n', " ");
     for words in [
-        "belongs to one process",
-        "does not stand beside a running gateway",
+        "everything belongs to one process",
+        "any number of these processes",
         "SIGTERM",
     ] {
         let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");

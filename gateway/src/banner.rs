@@ -92,19 +92,33 @@ impl Banner<'_> {
             "os" => "\"os\": what is acknowledged survives kill -9, NOT power loss",
             _ => "fsync: what is acknowledged survives power loss",
         };
-        if config.on_kafka() {
-            line(
-                f,
-                "Log",
-                format_args!("Apache Kafka at {}", config.log.bootstrap.join(", ")),
-            )?;
-            line(
-                f,
+        line(f, "Roles", format_args!("{}", config.node.roles.join(", ")))?;
+        let places = [
+            ("Log", &config.log.kind, config.log.bootstrap.join(", ")),
+            (
                 "Store",
-                format_args!("embedded; durability {durability}"),
-            )
-        } else {
-            line(f, "Durability", format_args!("{durability}"))
+                &config.store.kind,
+                config.store.contact_points.join(", "),
+            ),
+            (
+                "Presence",
+                &config.presence.kind,
+                config.presence.servers.join(", "),
+            ),
+            (
+                "Directory",
+                &config.directory.kind,
+                config.directory.address.clone(),
+            ),
+        ];
+        for (name, kind, place) in places {
+            if kind != "embedded" {
+                line(f, name, format_args!("{kind} at {place}"))?;
+            }
+        }
+        match config.engine_sections().embedded().is_empty() {
+            true => Ok(()),
+            false => line(f, "Durability", format_args!("{durability}")),
         }
     }
 }
@@ -113,8 +127,12 @@ impl Display for Banner<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\nHawser {}, everything in one process\n",
-            env!("CARGO_PKG_VERSION")
+            "\nHawser {}, {}\n",
+            env!("CARGO_PKG_VERSION"),
+            match self.config.engine_sections().real().is_empty() {
+                true => "everything in one process",
+                false => "an edge node",
+            }
         )?;
         self.addresses(f)?;
         self.data(f)?;

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 /// Hawser's edge node: holds WebSocket sessions on io_uring and delivers to them straight from the log.
 ///
 /// Exit codes: 0 after a drain (SIGTERM, SIGINT), 1 when something fails at run time, 2 for a wrong
-/// command line or configuration (the key is named), 3 when the machine lacks what the node needs (io_uring),
-/// 4 when an address is taken, 5 when the data directory cannot be used.
+/// command line, configuration or password, or a newer schema (the key is named), 3 when the machine lacks what the
+/// node needs (io_uring), 4 when an address is taken, 5 when the data directory cannot be used, 6 when an engine did
+/// not answer for engines.wait_for_engines_s.
 #[derive(Debug, Parser)]
 #[command(
     name = "hawser-gateway",
@@ -36,6 +37,8 @@ Examples:
       everything in one process; open http://127.0.0.1:8080
   hawser-gateway --embedded --set log.kind=kafka
       the same with its log on Apache Kafka at 127.0.0.1:9092 (needs a build with --features engines)
+  hawser-gateway --config /etc/hawser/gateway.toml
+      an edge node beside Kafka, Cassandra, Redis and Postgres: docs/running.md
   hawser-gateway --config /etc/hawser/gateway.toml --check-config
       says whether a configuration is sound, and which key is not
   hawser-gateway token --user alice --device laptop
@@ -54,9 +57,9 @@ pub struct RunArgs {
         global = true
     )]
     pub config: Option<PathBuf>,
-    /// Everything in one process: log, store, presence, directory, ingest, API, and a demo page with seeded users.
-    /// Listens on loopback; turns on `auth.demo`, allows a Kafka of one broker
-    /// and drains within 3 s, unless the configuration says otherwise.
+    /// Everything that no section places elsewhere in one process: log, store, presence, directory, ingest, API, and
+    /// a demo page with seeded users. Listens on loopback; turns on `auth.demo`, allows a Kafka of one broker and a
+    /// Cassandra of one node, and drains within 3 s, unless the configuration says otherwise.
     #[arg(long)]
     pub embedded: bool,
     /// Overrides one key of the configuration; may be given several times.
@@ -136,6 +139,12 @@ impl RunArgs {
             put_default(
                 &mut table,
                 "log",
+                "allow_unsafe_log",
+                toml::Value::Boolean(true),
+            );
+            put_default(
+                &mut table,
+                "store",
                 "allow_unsafe",
                 toml::Value::Boolean(true),
             );

@@ -6,10 +6,10 @@ use crate::banner::Banner;
 use crate::certs::{self, CertError, Certificates, Source};
 use crate::cli::{self, Cli, Command, RunArgs, TokenArgs};
 use crate::config::Config;
-use crate::config::node::node_config;
+use crate::config::node::{node_config, sessions_drain_ms};
 use crate::node::{self, NodeHandle, StartError, descriptors};
 use crate::reload::Reloads;
-use hawser_engines::embedded::OpenError;
+use hawser_fanout::engines::end_by;
 use hawser_fanout::settings::{self, SettingsError};
 use hawser_protocol::ids::{DeviceId, UserId};
 use hawser_ring::Ring;
@@ -23,6 +23,9 @@ use tokio::time::MissedTickBehavior;
 
 /// How often a drain looks whether the sessions have gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// An end may always take so long, for engines to be closed in order.
+const END_MIN: Duration = Duration::from_secs(2);
 
 /// Why the program ends with another code than 0; each says the way out.
 #[derive(Debug, thiserror::Error)]
@@ -57,15 +60,13 @@ impl Failure {
         match self {
             Self::Settings(_) | Self::Argument(_) | Self::Certificate(_) | Self::Tls(_) => 2,
             Self::Backing(error) => match error {
-                BackingError::Data(OpenError::Config(_) | OpenError::Partitions { .. })
-                | BackingError::Auth(_)
-                | BackingError::Secret { .. } => 2,
-                BackingError::Data(_)
-                | BackingError::NoDirectory { .. }
-                | BackingError::Ingest(_)
-                | BackingError::Issuer(_)
-                | BackingError::Demo(_) => 5,
-                BackingError::Kafka(_) => 1,
+                BackingError::Engines(error) => error.exit_code(),
+                BackingError::Tokens(error) => error.exit_code(),
+                BackingError::Settings(_)
+                | BackingError::Secret { .. }
+                | BackingError::Issuer(_) => 2,
+                BackingError::NoDirectory { .. } | BackingError::Ingest(_) => 5,
+                BackingError::Thread(_) => 1,
             },
             Self::Start(error) => match error {
                 StartError::NoIoUring(_) => 3,
@@ -110,10 +111,14 @@ fn run(args: &Cli) -> Result<(), Failure> {
         print("the configuration is sound\n");
         return Ok(());
     }
-    if !args.run.embedded {
-        let text = "store, presence and directory are embedded in this version, so run with --embedded \
-                    (the log may be Kafka all the same: --set log.kind=kafka)";
-        return Err(Failure::Argument(text.to_owned()));
+    if let Some(key) = config.engine_sections().embedded().first()
+        && !args.run.embedded
+    {
+        let text = format!(
+            "{key} is `embedded`, which is for one process that does everything: run with --embedded, or name the real \
+             engine there (docs/running.md)"
+        );
+        return Err(Failure::Argument(text));
     }
     serve(&config)
 }
@@ -128,7 +133,7 @@ fn serve(config: &Config) -> Result<(), Failure> {
     let certificates = Certificates::open(certificate_source(config), provider.clone())?;
     let tls = certs::server_config(certificates.clone(), provider, config.tls.tls12)?;
     let descriptors = descriptors::raise();
-    let backing = Backing::open(config)?;
+    let mut backing = Backing::open(config)?;
     let node_config = node_config(config, &tls, backing.resume_key, descriptors)?;
     let started = node::start(
         node_config,
@@ -142,6 +147,7 @@ fn serve(config: &Config) -> Result<(), Failure> {
             return Err(error.into());
         }
     };
+    backing.follow_revocations(node.rechecker())?;
     let banner = Banner {
         config,
         node: &node,
@@ -154,8 +160,9 @@ fn serve(config: &Config) -> Result<(), Failure> {
         verifier: backing.verifier.clone(),
     };
     let every = Duration::from_millis(config.tls.reload_ms);
-    let drain = Duration::from_millis(config.node.drain_ms);
-    let waited = wait(&node, &reloads, every, drain);
+    let whole = Duration::from_millis(config.node.drain_ms).max(END_MIN);
+    let drain = Duration::from_millis(sessions_drain_ms(config));
+    let waited = wait(&node, &reloads, every, drain, whole);
     let joined = node.join().map_err(Failure::Running);
     drop(reloads);
     backing.close();
@@ -168,6 +175,7 @@ fn wait(
     reloads: &Reloads,
     every: Duration,
     drain: Duration,
+    whole: Duration,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -183,6 +191,7 @@ fn wait(
                     Wish::End => break,
                     Wish::Reload => {
                         tracing::info!("SIGHUP: certificates, keys and revocations are read again");
+                        reloads.verifier.refresh();
                         reloads.reload(node);
                     }
                 },
@@ -191,6 +200,7 @@ fn wait(
             }
         }
         tracing::info!(sessions = node.sessions(), "draining");
+        end_by(whole);
         node.drain();
         let deadline = Instant::now() + drain;
         while node.sessions() > 0 && Instant::now() < deadline {
@@ -294,6 +304,7 @@ fn print(text: impl AsRef<str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hawser_fanout::engines::{EngineError, OpenEnginesError};
     use hawser_ring::RingError;
 
     #[test]
@@ -302,6 +313,19 @@ mod tests {
         let io = || io::Error::from(io::ErrorKind::PermissionDenied);
         let addr = "127.0.0.1:1".parse().expect("an address");
         let bind = |error| Failure::Start(StartError::Bind(error));
+        let (log, key) = ("log", "log.bootstrap");
+        let absent = EngineError::Absent {
+            engine: log,
+            key,
+            waited_s: 0,
+            reason: String::new(),
+        };
+        let refused = EngineError::Refused {
+            engine: log,
+            key,
+            reason: String::new(),
+        };
+        let engine = |error| Failure::Backing(BackingError::Engines(OpenEnginesError::from(error)));
         for (failure, code) in [
             (Failure::Argument(String::new()), 2),
             (
@@ -314,7 +338,8 @@ mod tests {
                 Failure::Backing(BackingError::NoDirectory { dir, source: io() }),
                 5,
             ),
-            (Failure::Backing(BackingError::Kafka(String::new())), 1),
+            (engine(absent), 6),
+            (engine(refused), 2),
             (Failure::Running(String::new()), 1),
         ] {
             assert_eq!(failure.code(), code, "{failure}");

@@ -172,6 +172,23 @@ fn deliver() {
 }
 
 #[test]
+fn pong_with_and_without_the_lag_of_ingest() {
+    let mut pong = pb::Pong {
+        client_time_ms: 1,
+        server_time_ms: 2,
+        lag: 3,
+        ..pb::Pong::default()
+    };
+    let before = "8c00000006000000080110021803";
+    assert_eq!(server(&ServerFrame::Pong(pong.clone())), before);
+    pong.ingest_lag_ms = 1_500;
+    assert_eq!(
+        server(&ServerFrame::Pong(pong)),
+        "8c0000000900000008011002180328dc0b"
+    );
+}
+
+#[test]
 fn a_deliver_with_an_envelope_reads_back() {
     let frame = Deliver {
         offset: 1,

@@ -268,6 +268,7 @@ fn every_other_server_frame_reads_back() {
         next_cursor: "g:x".into(),
         error: ErrorCode::NotVisible.number().into(),
         text: "no".into(),
+        retry_after_ms: 5,
     }));
     server(&ServerFrame::Relocate(pb::Relocate {
         url: "wss://b".into(),
@@ -279,6 +280,7 @@ fn every_other_server_frame_reads_back() {
         server_time_ms: 2,
         lag: 3,
         resume_token: Bytes::new(),
+        ingest_lag_ms: 4,
     }));
     server(&ServerFrame::TokenAccepted(pb::TokenAccepted {
         expires_at_ms: 1,

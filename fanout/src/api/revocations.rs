@@ -77,8 +77,9 @@ pub(super) async fn create(
     .await
 }
 
-/// Writes a revocation; blocks.
+/// Writes a revocation where every node reads it, then into this one; blocks.
 pub(super) fn write(api: &Api, revocation: &Revocation) -> Result<(), ApiError> {
+    api.services().directory.put_revocation(revocation)?;
     let verifier = &api.services().verifier;
     verifier.revoke(revocation, now_ms()).map_err(|error| {
         tracing::error!(%error, "a revocation was not kept");

@@ -50,6 +50,14 @@ pub enum IssuerError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// The key file that was named is not there.
+    #[error(
+        "the issuer's key {path} is not there: `hawser-fanout make-keys DIR` makes one, the same file goes to every process of the cluster"
+    )]
+    Missing {
+        /// Which.
+        path: PathBuf,
+    },
     /// The key file holds something else.
     #[error(
         "{path} holds no Ed25519 key (PKCS#8): move it away, a new one is then made and old tokens become void"
@@ -107,13 +115,35 @@ impl Issuer {
             Some(document) => document,
             None => make_key(dir, &path)?,
         };
-        let pair = Ed25519KeyPair::from_pkcs8(&document)
-            .map_err(|_| IssuerError::NoKey { path: path.clone() })?;
+        Self::of(&document, &path)
+    }
+
+    /// Reads the key of a file that must be there.
+    ///
+    /// # Errors
+    /// See [`IssuerError`].
+    pub fn read(path: &Path) -> Result<Self, IssuerError> {
+        let document = read_key(path)?.ok_or_else(|| IssuerError::Missing {
+            path: path.to_owned(),
+        })?;
+        Self::of(&document, path)
+    }
+
+    /// Where [`Issuer::open`] keeps the key of a data directory's keys.
+    #[must_use]
+    pub fn file(dir: &Path) -> PathBuf {
+        dir.join(KEY_FILE)
+    }
+
+    fn of(document: &[u8], path: &Path) -> Result<Self, IssuerError> {
+        let pair = Ed25519KeyPair::from_pkcs8(document).map_err(|_| IssuerError::NoKey {
+            path: path.to_owned(),
+        })?;
         let public = pair.public_key().as_ref().to_vec();
         let print = digest::digest(&digest::SHA256, &public);
         let kid = URL_SAFE_NO_PAD.encode(&print.as_ref()[..12]);
         Ok(Self {
-            key: EncodingKey::from_ed_der(&document),
+            key: EncodingKey::from_ed_der(document),
             kid,
             public,
             names: IssuerNames::default(),

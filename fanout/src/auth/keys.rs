@@ -1,15 +1,16 @@
 //! The key set (JWKS, RFC 7517): each key with the one algorithm that it verifies.
 
+use super::jwks_url::{JwksUrl, JwksUrlError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Keys in one set; more are refused.
 const KEYS_MAX: usize = 64;
 /// Size of a set, bytes.
-const JWKS_BYTES_MAX: u64 = 1 << 20;
+pub(super) const JWKS_BYTES_MAX: usize = 1 << 20;
 /// Smallest and largest RSA modulus, bytes.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
 
@@ -20,6 +21,8 @@ pub enum KeySource {
     File(PathBuf),
     /// The JWKS itself.
     Text(String),
+    /// An address, read again as its answers say, by a thread of the verifier's.
+    Url(JwksUrl),
 }
 
 /// Why a key set is refused: the operator's fault.
@@ -47,9 +50,20 @@ pub enum KeysError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The address gives no key set.
+    #[error(transparent)]
+    Url(#[from] JwksUrlError),
     /// No key of a kind that is accepted.
     #[error("the key set holds no key for EdDSA (Ed25519), ES256 (P-256) or RS256 (RSA)")]
     Empty,
+}
+
+impl KeysError {
+    /// Whether waiting may help: the server does not answer.
+    #[must_use]
+    pub fn transient(&self) -> bool {
+        matches!(self, Self::Url(JwksUrlError::Unreachable { .. }))
+    }
 }
 
 /// One key and its only algorithm.
@@ -89,25 +103,26 @@ struct Jwk {
 }
 
 impl KeySet {
-    pub(super) fn load(source: &KeySource) -> Result<Self, KeysError> {
-        match source {
-            KeySource::Text(text) => Self::parse(text),
-            KeySource::File(path) => {
-                let unreadable = |reason: String| KeysError::Unreadable {
-                    path: path.display().to_string(),
-                    reason,
-                };
-                let meta = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
-                if meta.len() > JWKS_BYTES_MAX {
-                    return Err(unreadable(format!("it exceeds {JWKS_BYTES_MAX} bytes")));
-                }
-                let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
-                Self::parse(&text)
-            }
+    /// Reads a file.
+    pub(super) fn read(path: &Path) -> Result<Self, KeysError> {
+        let unreadable = |reason: String| KeysError::Unreadable {
+            path: path.display().to_string(),
+            reason,
+        };
+        let meta = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
+        if meta.len() > JWKS_BYTES_MAX as u64 {
+            return Err(unreadable(format!("it exceeds {JWKS_BYTES_MAX} bytes")));
         }
+        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+        Self::parse(&text)
     }
 
-    fn parse(text: &str) -> Result<Self, KeysError> {
+    /// The names of the keys that have one.
+    pub(super) fn kids(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|key| key.kid.as_deref())
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, KeysError> {
         let malformed = |reason: String| KeysError::Malformed { reason };
         let set: Jwks = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
         if set.keys.len() > KEYS_MAX {

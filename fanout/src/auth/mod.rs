@@ -3,19 +3,31 @@
 //!
 //! Nothing in a token's header chooses how it is verified: the key is found by `kid` in a set that
 //! the operator gave, and the key says its algorithm. Headers that name keys of their own (`jku`,
-//! `jwk`, `x5u`, `x5c`) or extensions (`crit`) are refused, nothing is ever fetched or opened.
+//! `jwk`, `x5u`, `x5c`) or extensions (`crit`) are refused, nothing that a token names is ever fetched
+//! or opened. The set itself may be at an address of the operator's, which a thread reads.
 
+mod feed;
 mod issuer;
+mod jwks_url;
 mod keys;
+mod remote_keys;
+#[cfg(test)]
+mod remote_tests;
 mod revocations;
+mod section;
 #[cfg(test)]
 mod tests;
 
+pub use feed::RevocationFeed;
 pub use issuer::{Issuer, IssuerError, IssuerNames};
+pub use jwks_url::{JwksUrl, JwksUrlError};
 pub use keys::{KeySource, KeysError};
+pub use remote_keys::KeyFetches;
 pub use revocations::{REVOCATIONS_MAX, Revocation, RevocationsError};
+pub use section::{AuthSection, Tokens, TokensError};
 
 use self::keys::KeySet;
+use self::remote_keys::RemoteKeys;
 use self::revocations::Revocations;
 use arc_swap::ArcSwap;
 use hawser_protocol::codes::{CloseCode, ErrorCode};
@@ -29,6 +41,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// How far a token's `nbf` and `iat` may lie ahead of our clock, milliseconds: the clocks of issuer
 /// and node differ. `exp` has no such leeway: a token that would be closed at once is not accepted.
 pub const SKEW_MS_MAX: u64 = 60_000;
+/// Hint with [`AuthError::KeyPending`], milliseconds: by then the key set has been read again.
+const KEY_PENDING_RETRY_MS: u32 = 11_000;
+/// Longest `kid` that the key set is read again for, bytes.
+const KID_BYTES_MAX: usize = 256;
 /// Longest `jti` that is looked at, bytes; a longer one is refused.
 const JTI_BYTES_MAX: usize = 256;
 
@@ -90,6 +106,9 @@ pub enum AuthError {
     /// No key of that `kid`, or not of that algorithm.
     #[error("the token is signed by no key of this cluster")]
     UnknownKey,
+    /// No key of that `kid` yet: the key set is being read again because of it.
+    #[error("the token is signed by a key that this node does not know yet; try again")]
+    KeyPending,
     /// The signature is wrong.
     #[error("the token's signature is wrong")]
     Signature,
@@ -114,6 +133,7 @@ impl AuthError {
         match self {
             Self::Expired => ErrorCode::TokenExpired,
             Self::Revoked => ErrorCode::Revoked,
+            Self::KeyPending => ErrorCode::Unavailable,
             _ => ErrorCode::Unauthenticated,
         }
     }
@@ -124,16 +144,63 @@ impl AuthError {
         match self {
             Self::Expired => CloseCode::TokenExpired,
             Self::Revoked => CloseCode::Revoked,
+            Self::KeyPending => CloseCode::Unavailable,
             _ => CloseCode::BadToken,
+        }
+    }
+
+    /// When the same token may be tried again, milliseconds; 0: waiting does not mend it.
+    #[must_use]
+    pub fn retry_after_ms(self) -> u32 {
+        match self {
+            Self::KeyPending => KEY_PENDING_RETRY_MS,
+            _ => 0,
         }
     }
 }
 
-/// Verifies tokens; shared by all threads, no lock is taken on the way of a token.
+/// The keys in force.
+#[derive(Debug)]
+enum Keys {
+    /// Of a file or a text.
+    Here(ArcSwap<KeySet>),
+    /// Of an address.
+    Remote(RemoteKeys),
+}
+
+impl Keys {
+    fn open(source: &KeySource) -> Result<Self, KeysError> {
+        Ok(match source {
+            KeySource::Text(text) => Self::Here(ArcSwap::from_pointee(KeySet::parse(text)?)),
+            KeySource::File(path) => Self::Here(ArcSwap::from_pointee(KeySet::read(path)?)),
+            KeySource::Url(url) => Self::Remote(RemoteKeys::start(url.clone())?),
+        })
+    }
+
+    fn load(&self) -> arc_swap::Guard<Arc<KeySet>> {
+        match self {
+            Self::Here(keys) => keys.load(),
+            Self::Remote(remote) => remote.keys().load(),
+        }
+    }
+
+    /// A token names a key that is not there.
+    fn unknown(&self, kid: Option<&str>) -> AuthError {
+        // One that is there is for another algorithm: no new set changes that.
+        let known = |kid: &str| self.load().kids().any(|name| name == kid);
+        let kid = kid.filter(|kid| kid.len() <= KID_BYTES_MAX && !known(kid));
+        match (self, kid) {
+            (Self::Remote(remote), Some(kid)) if remote.unknown(kid) => AuthError::KeyPending,
+            _ => AuthError::UnknownKey,
+        }
+    }
+}
+
+/// Verifies tokens; shared by all threads, no lock is waited for on the way of a token.
 #[derive(Debug)]
 pub struct Verifier {
     settings: AuthSettings,
-    keys: ArcSwap<KeySet>,
+    keys: Keys,
     revocations: ArcSwap<Revocations>,
     /// Held while the file is read or written, so that two writers do not lose one another's entry.
     writing: Mutex<()>,
@@ -145,31 +212,53 @@ impl Verifier {
     /// # Errors
     /// The operator's: see [`AuthSetupError`].
     pub fn new(settings: AuthSettings) -> Result<Self, AuthSetupError> {
-        let keys = KeySet::load(&settings.keys)?;
+        let keys = Keys::open(&settings.keys)?;
         let revocations = match &settings.revocations {
             Some(path) => Revocations::load(path)?,
             None => Revocations::default(),
         };
         Ok(Self {
             settings,
-            keys: ArcSwap::from_pointee(keys),
+            keys,
             revocations: ArcSwap::from_pointee(revocations),
             writing: Mutex::new(()),
         })
     }
 
-    /// Reads keys and revocations again; on an error those in force stay.
+    /// Reads keys and revocations of files again; on an error those in force stay. A key set at an
+    /// address has its own clock, see [`Verifier::refresh`].
     ///
     /// # Errors
     /// See [`AuthSetupError`].
     pub fn reload(&self) -> Result<(), AuthSetupError> {
-        let keys = KeySet::load(&self.settings.keys)?;
+        let keys = match &self.settings.keys {
+            KeySource::File(path) => Some(KeySet::read(path)?),
+            _ => None,
+        };
         if let Some(path) = &self.settings.revocations {
             let _held = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
             self.revocations.store(Arc::new(Revocations::load(path)?));
         }
-        self.keys.store(Arc::new(keys));
+        if let (Some(read), Keys::Here(keys)) = (keys, &self.keys) {
+            keys.store(Arc::new(read));
+        }
         Ok(())
+    }
+
+    /// Has a key set at an address read now, by its thread; nothing where the keys are in a file.
+    pub fn refresh(&self) {
+        if let Keys::Remote(remote) = &self.keys {
+            remote.refresh();
+        }
+    }
+
+    /// What has come of reading the key set at its address; `None` where the keys are in a file.
+    #[must_use]
+    pub fn key_fetches(&self) -> Option<KeyFetches> {
+        match &self.keys {
+            Keys::Here(_) => None,
+            Keys::Remote(remote) => Some(remote.fetches()),
+        }
     }
 
     /// Adds a revocation: in force at once, and kept in the file. `now_ms` drops entries that can
@@ -179,6 +268,10 @@ impl Verifier {
     /// The file cannot be written, or the list is full; the revocation is then in force in this
     /// process all the same, unless the list is full.
     pub fn revoke(&self, revocation: &Revocation, now_ms: u64) -> Result<(), RevocationsError> {
+        self.add(std::slice::from_ref(revocation), now_ms)
+    }
+
+    fn add(&self, added: &[Revocation], now_ms: u64) -> Result<(), RevocationsError> {
         let _held = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // Another process may have written since.
         let mut list = match &self.settings.revocations {
@@ -190,13 +283,23 @@ impl Verifier {
             None => Revocations::clone(&self.revocations.load()),
         };
         list.prune(now_ms);
-        list.add(revocation)?;
+        for revocation in added {
+            list.add(revocation)?;
+        }
         let list = Arc::new(list);
         self.revocations.store(Arc::clone(&list));
         match &self.settings.revocations {
             Some(path) => list.save(path),
             None => Ok(()),
         }
+    }
+
+    /// Adds many revocations, as they stand in the directory: in force at once, and kept in the file.
+    ///
+    /// # Errors
+    /// As [`Verifier::revoke`].
+    pub fn revoke_all(&self, list: &[Revocation], now_ms: u64) -> Result<(), RevocationsError> {
+        self.add(list, now_ms)
     }
 
     /// What a token says, if it is good at `now_ms`. Costs one signature check, well below a
@@ -220,7 +323,7 @@ impl Verifier {
         let keys = self.keys.load();
         let key = keys
             .find(header.kid.as_deref(), header.alg)
-            .ok_or(AuthError::UnknownKey)?;
+            .ok_or_else(|| self.keys.unknown(header.kid.as_deref()))?;
         let mut validation = Validation::new(key.algorithm);
         // The library judges times by its own clock and claims only where they are present: ours
         // to judge.

@@ -14,6 +14,7 @@
 //! is when it would have expired, after which the entry is dropped.
 
 use super::Claims;
+pub use hawser_engines::directory::Revocation;
 use hawser_protocol::ids::{DeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,39 +26,6 @@ use std::path::Path;
 pub const REVOCATIONS_MAX: usize = 100_000;
 /// Size of the file, bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
-
-/// What is revoked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revocation {
-    /// Tokens of a user issued up to `until_ms`; `None`: all, for ever (a ban).
-    User {
-        /// Whose.
-        user: UserId,
-        /// Milliseconds since 1970, inclusive.
-        until_ms: Option<u64>,
-    },
-    /// Tokens of one device issued up to `until_ms`; `None`: all, for ever.
-    Device {
-        /// Whose.
-        user: UserId,
-        /// Which.
-        device: DeviceId,
-        /// Milliseconds since 1970, inclusive.
-        until_ms: Option<u64>,
-    },
-    /// One token.
-    Token {
-        /// Its `jti`.
-        jti: String,
-        /// Its `exp`, milliseconds: until then the entry is kept.
-        expires_at_ms: u64,
-    },
-    /// Lifts a user's revocation.
-    Pardon {
-        /// Whose.
-        user: UserId,
-    },
-}
 
 /// Why the list cannot be read or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

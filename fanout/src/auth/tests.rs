@@ -442,10 +442,10 @@ fn a_key_set_that_is_unsafe_or_empty_is_refused_by_name() {
         (json!([okp("a"), secret]), "`shared`"),
     ] {
         let text = json!({ "keys": keys }).to_string();
-        let error = KeySet::load(&KeySource::Text(text)).unwrap_err();
+        let error = KeySet::parse(&text).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }
-    let missing = KeySource::File("/nonexistent/jwks.json".into());
-    let error = KeySet::load(&missing).unwrap_err().to_string();
+    let missing = std::path::Path::new("/nonexistent/jwks.json");
+    let error = KeySet::read(missing).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/jwks.json"), "{error}");
 }

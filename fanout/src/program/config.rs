@@ -1,5 +1,10 @@
 //! The program's settings.
 
+use crate::auth::AuthSection;
+use crate::engines::{
+    DirectorySection, EngineSections, EnginesSection, IngestSection, LogSection, PresenceSection,
+    StoreSection, Uses,
+};
 use crate::settings::SettingsError;
 use crate::{settings_file, settings_section};
 use std::net::SocketAddr;
@@ -7,12 +12,12 @@ use std::net::SocketAddr;
 settings_section! {
     /// `[fanout]`.
     FanoutSection {
-        /// What this process does: `ingest`, `api`. `api` needs `ingest` beside it while the store is embedded.
+        /// What this process does: `ingest`, `api`. One of them alone needs all engines elsewhere than in a process.
         roles: Vec<String> = vec!["ingest".to_owned(), "api".to_owned()];
-        /// Directory of store, directory and keys (and of the embedded log); created if missing. One process at a time.
+        /// Directory of what is embedded, and of keys that no file is named for; created if missing. One process at a time.
         data_dir: String = "hawser-data".to_owned();
-        /// Number of this cell, part of every message id; the same in every process of a cluster.
-        cell: u8 = 0, 0 ..= 255;
+        /// How long an end (SIGTERM) may take before the process exits anyway, milliseconds: an engine may hang.
+        drain_ms: u64 = 10000, 100 ..= 600000;
     }
 }
 
@@ -25,58 +30,6 @@ settings_section! {
         admin: String = "127.0.0.1:9091".to_owned();
         /// Allows the API beyond loopback, for a proxy on another machine.
         plain_anywhere: bool = false;
-    }
-}
-
-settings_section! {
-    /// `[auth]`.
-    AuthSection {
-        /// JWKS file with the public keys that tokens are verified with (EdDSA, ES256, RS256). Empty: the key of the
-        /// embedded issuer in the data directory.
-        jwks: String = String::new();
-        /// Required `iss`; empty: not checked.
-        issuer: String = String::new();
-        /// Required `aud`; empty: not checked.
-        audience: String = "hawser".to_owned();
-        /// Tenant that this cluster serves; a token that names another one is refused.
-        tenant: String = "default".to_owned();
-        /// File of revocations (JSON), read again on SIGHUP; empty: kept in the data directory.
-        revocations: String = String::new();
-        /// Open log-in for demonstrations: POST /v1/demo/login gives anybody a token. Never in production.
-        demo: bool = false;
-    }
-}
-
-settings_section! {
-    /// `[log]`.
-    LogSection {
-        /// `embedded`, or `kafka` (a build with --features engines).
-        kind: String = "embedded".to_owned();
-        /// Brokers, `host:port`.
-        bootstrap: Vec<String> = Vec::new();
-        /// Goes before every topic's and group's name on Kafka.
-        prefix: String = String::new();
-        /// Partitions of topics made here, a power of two; fixed once they are made.
-        partitions: u32 = 16, 1 ..= 1024;
-        /// Copies of topics made here on Kafka.
-        replication: u16 = 3, 1 ..= 15;
-        /// Starts in spite of settings of Kafka with which an acknowledged record may be lost.
-        allow_unsafe: bool = false;
-        /// Of the embedded engines: `fsync` survives power loss; `os` survives kill -9 only.
-        durability: String = "fsync".to_owned();
-    }
-}
-
-settings_section! {
-    /// `[ingest]`.
-    IngestSection {
-        /// Threads that ingest from Kafka; the embedded engine has one of its own.
-        threads: u32 = 1, 1 ..= 64;
-        /// Records of one thread between log and commit.
-        in_flight: u32 = 1024, 1 ..= 65536;
-        /// How long delivery records may take to be acknowledged before ingest begins again from its last commit,
-        /// milliseconds.
-        produce_timeout_ms: u32 = 30000, 1000 ..= 600000;
     }
 }
 
@@ -101,6 +54,14 @@ settings_file! {
         auth: AuthSection;
         /// The log: embedded or Kafka.
         log: LogSection;
+        /// Messages, memberships and watermarks: embedded or Cassandra.
+        store: StoreSection;
+        /// Who is online: embedded or Redis.
+        presence: PresenceSection;
+        /// Users, devices and groups: embedded or Postgres.
+        directory: DirectorySection;
+        /// All of them.
+        engines: EnginesSection;
         /// How it ingests.
         ingest: IngestSection;
         /// What it says of itself.
@@ -138,10 +99,16 @@ impl Config {
         Ok(roles)
     }
 
-    /// Whether the log is on Kafka.
+    /// Where the engines are.
     #[must_use]
-    pub fn on_kafka(&self) -> bool {
-        self.log.kind == "kafka"
+    pub fn engine_sections(&self) -> EngineSections<'_> {
+        EngineSections {
+            log: &self.log,
+            store: &self.store,
+            presence: &self.presence,
+            directory: &self.directory,
+            engines: &self.engines,
+        }
     }
 
     /// Where the API listens.
@@ -188,35 +155,21 @@ fn contradictions(config: &Config, out: &mut Vec<SettingsError>) {
                 "name at least one of `ingest` and `api`",
             ));
         }
-        Ok(Roles { ingest: false, .. }) => out.push(wrong(
-            "fanout.roles",
-            "`api` needs `ingest` beside it while the store is embedded: nobody else fills it",
-        )),
-        Ok(_) => {}
-    }
-    match config.log.kind.as_str() {
-        "embedded" => {}
-        "kafka" if cfg!(not(feature = "engines")) => out.push(wrong(
-            "log.kind",
-            "this build has no Kafka: build with --features engines, or set it to `embedded`",
-        )),
-        "kafka" if config.log.bootstrap.is_empty() => {
-            out.push(wrong(
-                "log.bootstrap",
-                "name at least one broker, host:port",
-            ));
+        Ok(roles) => {
+            let uses = Uses {
+                edge: false,
+                ingest: roles.ingest,
+                api: roles.api,
+                key: "fanout.roles",
+            };
+            config.engine_sections().check(uses, out);
+            // With no engine in this process there are other processes, which must agree with it on keys.
+            let shared = config.engine_sections().embedded().is_empty();
+            let signs = roles.api && shared;
+            config
+                .auth
+                .check(signs.then_some("fanout.roles"), false, out);
         }
-        "kafka" => {}
-        other => {
-            let words = format!("`{other}` is neither `embedded` nor `kafka`");
-            out.push(wrong("log.kind", words));
-        }
-    }
-    if !config.log.partitions.is_power_of_two() {
-        out.push(wrong("log.partitions", "must be a power of two"));
-    }
-    if !["fsync", "os"].contains(&config.log.durability.as_str()) {
-        out.push(wrong("log.durability", "must be `fsync` or `os`"));
     }
     if !["text", "json"].contains(&config.output.format.as_str()) {
         out.push(wrong("output.format", "must be `text` or `json`"));
@@ -246,10 +199,10 @@ mod tests {
     #[test]
     fn what_cannot_work_is_named_with_the_way_out() {
         for (pair, words) in [
-            ("fanout.roles=api", "needs `ingest`"),
+            ("fanout.roles=api", "belongs to one process"),
             ("fanout.roles=", "at least one"),
             ("fanout.roles=ingest,push", "`push` is no role"),
-            ("log.kind=kafk", "neither"),
+            ("log.kind=kafk", "neither `embedded` nor `kafka`"),
             ("log.partitions=12", "power of two"),
             ("listen.api=0.0.0.0:80", "plain_anywhere"),
             ("listen.api=here", "is no address"),
@@ -259,13 +212,5 @@ mod tests {
             let error = load_with::<Config>(None, &[pair.to_owned()]).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }
-    }
-
-    #[cfg(not(feature = "engines"))]
-    #[test]
-    fn a_build_without_kafka_names_the_feature() {
-        let pairs = ["log.kind=kafka", "log.bootstrap=127.0.0.1:9092"].map(str::to_owned);
-        let error = load_with::<Config>(None, &pairs).unwrap_err();
-        assert!(error.to_string().contains("--features engines"), "{error}");
     }
 }

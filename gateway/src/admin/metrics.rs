@@ -2,27 +2,14 @@
 
 use crate::counters::{BUCKETS, CoreCounters, Counter, Gauge, Histogram, NodeCounters};
 use crate::node::memory;
+use hawser_fanout::engines::{Number, NumberSource};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// One number of an engine's, for the exporter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Family {
-    /// Exported name.
-    pub name: &'static str,
-    /// One sentence.
-    pub help: &'static str,
-    /// Present value.
-    pub value: f64,
-    /// Only grows (a counter) or rises and falls (a gauge).
-    pub grows: bool,
-}
-
 /// Numbers that an engine gives when asked; must not block.
-pub type MetricsSource = Arc<dyn Fn() -> Vec<Family> + Send + Sync>;
+pub type MetricsSource = NumberSource;
 
 /// A registry over the node's blocks and the engines' numbers.
 ///
@@ -95,15 +82,9 @@ impl Collector for NodeCollector {
             families.push(distribution(*histogram, &blocks));
         }
         families.extend(self.process());
-        for family in self.sources.iter().flat_map(|source| source()) {
-            let kind = if family.grows {
-                MetricType::COUNTER
-            } else {
-                MetricType::GAUGE
-            };
-            let metric = metric(kind, family.value, Vec::new());
-            families.push(self::family(family.name, family.help, kind, vec![metric]));
-        }
+        families.extend(grouped(
+            self.sources.iter().flat_map(|source| source()).collect(),
+        ));
         families
     }
 }
@@ -143,6 +124,29 @@ impl NodeCollector {
             ),
         ]
     }
+}
+
+/// Numbers of one name are one family.
+fn grouped(numbers: Vec<Number>) -> Vec<MetricFamily> {
+    let mut families: Vec<MetricFamily> = Vec::new();
+    for number in numbers {
+        let kind = if number.grows {
+            MetricType::COUNTER
+        } else {
+            MetricType::GAUGE
+        };
+        let labels = number
+            .labels
+            .iter()
+            .map(|(name, value)| label(name, value))
+            .collect();
+        let metric = metric(kind, number.value, labels);
+        match families.iter_mut().find(|f| f.name() == number.name) {
+            Some(family) => family.mut_metric().push(metric),
+            None => families.push(family(number.name, number.help, kind, vec![metric])),
+        }
+    }
+    families
 }
 
 fn per_core<'a>(

@@ -3,8 +3,8 @@
 
 mod metrics;
 
+pub use metrics::MetricsSource;
 pub(crate) use metrics::exporter;
-pub use metrics::{Family, MetricsSource};
 
 use crate::node::shared::NodeShared;
 use axum::extract::State;
@@ -31,6 +31,8 @@ struct Ready {
     ready: bool,
     /// Why not; empty when ready.
     reasons: Vec<String>,
+    /// What is wrong and costs clients less than moving them would.
+    degraded: Vec<String>,
     node: String,
     sessions: usize,
 }
@@ -71,6 +73,7 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     let body = Ready {
         ready: reasons.is_empty(),
         reasons,
+        degraded: node.degraded(),
         node: node.config.name.clone(),
         sessions: node.sessions.load(std::sync::atomic::Ordering::Relaxed),
     };

@@ -1,38 +1,42 @@
-//! What stands behind the edge in one process: the embedded engines, or the log on Kafka beside them;
-//! ingest, tokens, and the HTTP API.
+//! What stands behind the edge: the engines where the configuration places them, ingest and the HTTP API
+//! where they are among this node's roles, and tokens.
 
 mod numbers;
 
-use crate::admin::TroubleSource;
 use crate::certs::write_private;
 use crate::config::Config;
 use crate::node::config::Services;
 use crate::page;
 use aws_lc_rs::{digest, rand};
-use hawser_engines::embedded::{Durability, EmbeddedConfig, EmbeddedEngine, OpenError, Retention};
-use hawser_engines::log::Log;
-use hawser_engines::store::StoreError;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::any;
+use hawser_engines::embedded::EmbeddedEngine;
 use hawser_fanout::api::{self, ApiServices};
-use hawser_fanout::auth::{
-    AuthSettings, AuthSetupError, Issuer, IssuerError, IssuerNames, KeySource, Verifier,
+use hawser_fanout::auth::{Issuer, IssuerError, RevocationFeed, Tokens, TokensError, Verifier};
+use hawser_fanout::engines::{
+    EngineHealth, Engines, Ingesting, IngestingError, OpenEnginesError, numbers::token_numbers,
 };
-use hawser_fanout::ingest::{Driver, EmbeddedIngest, IngestConfig, IngestCounters};
+use hawser_fanout::settings::SettingsError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// This cell's number, in every message id.
-const CELL: u8 = 0;
 /// Bytes of the cluster's secret.
 const SECRET_BYTES: usize = 32;
-const HOUR_MS: u64 = 3_600_000;
+/// Pause before a demo that could not be seeded is tried again.
+const SEED_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why there is nothing to run on: the operator's, each with the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum BackingError {
-    /// The data directory.
+    /// The engines: the data directory, or a real one.
     #[error(transparent)]
-    Data(#[from] OpenError),
+    Engines(#[from] OpenEnginesError),
+    /// A combination of settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The data directory cannot even be made.
     #[error("the data directory {dir} cannot be made: {source}; choose another with --data-dir")]
     NoDirectory {
@@ -42,14 +46,17 @@ pub enum BackingError {
         source: io::Error,
     },
     /// Ingest could not go on where it was.
-    #[error("what was accepted before cannot be processed: {0}")]
-    Ingest(#[from] StoreError),
+    #[error(transparent)]
+    Ingest(#[from] IngestingError),
     /// The issuer's key.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
-    /// Keys or revocations.
-    #[error("{0}; see auth.jwks and auth.revocations")]
-    Auth(#[from] AuthSetupError),
+    /// Who may connect.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// A thread.
+    #[error("a thread cannot be had: {0}")]
+    Thread(io::Error),
     /// The cluster's secret.
     #[error("the cluster's secret {path}: {reason}; see auth.cluster_secret")]
     Secret {
@@ -58,12 +65,6 @@ pub enum BackingError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Kafka.
-    #[error("the log on Kafka cannot be used: {0}")]
-    Kafka(String),
-    /// Demo users.
-    #[error("the demo's users cannot be made: {0}")]
-    Demo(String),
 }
 
 /// Everything behind the edge. Dropping it commits what is queued and closes.
@@ -74,58 +75,103 @@ pub struct Backing {
     pub verifier: Arc<Verifier>,
     /// Seals resume tokens.
     pub resume_key: [u8; 32],
-    ingest: Ingest,
-    engine: Arc<EmbeddedEngine>,
+    ingesting: Option<Ingesting>,
+    embedded: Option<Arc<EmbeddedEngine>>,
+    every: Duration,
+    feed: Option<RevocationFeed>,
 }
 
 impl Backing {
-    /// Opens the data directory and everything on it.
+    /// Opens everything. Blocks while an engine does not answer, for as long as the configuration says.
     ///
     /// # Errors
     /// See [`BackingError`].
     pub fn open(config: &Config) -> Result<Self, BackingError> {
         make_data_dir(config)?;
-        let engine = Arc::new(EmbeddedEngine::open(embedded_config(config))?);
+        let roles = config.roles()?;
         let keys = keys_dir(config);
         let resume_key = resume_key(config, &keys)?;
-        let (verifier, issuer) = tokens(config, &keys)?;
-        let verifier = Arc::new(verifier);
-        let parts = Parts::new(config, &engine)?;
-        let issuer = issuer.map(Arc::new);
+        let dir = Path::new(&config.node.data_dir);
+        let engines = Engines::open(config.engine_sections(), dir, roles.api)?;
+        let patience = Duration::from_secs(u64::from(config.engines.wait_for_engines_s));
+        let Tokens { verifier, issuer } = config.auth.open_patiently(&keys, patience)?;
+        let ingesting = match roles.ingest {
+            true => Some(Ingesting::start(&engines, &config.ingest)?),
+            false => None,
+        };
         let api = ApiServices {
-            log: parts.log.clone(),
-            store: engine.store(),
-            directory: engine.directory(),
-            presence: engine.presence(),
+            log: engines.log.clone(),
+            store: engines.store.clone(),
+            directory: engines.directory.clone(),
+            presence: engines.presence.clone(),
             verifier: verifier.clone(),
             issuer,
             demo: config.auth.demo,
         };
-        if config.auth.demo {
-            api::seed_demo(&api).map_err(|e| BackingError::Demo(e.to_string()))?;
-        }
+        let http = match roles.api {
+            true => {
+                if config.auth.demo {
+                    seed(api.clone(), engines.embedded.is_some())?;
+                }
+                api::router(api)
+            }
+            false => Router::new().route("/v1/{*rest}", any(elsewhere)),
+        };
+        let mut metrics = vec![engine_numbers(engines.health.clone())];
+        metrics.extend(engines.embedded.as_ref().map(numbers::engine));
+        let lag = engines.lag.clone();
+        metrics.push(Arc::new(move || lag.numbers()));
+        metrics.extend(ingesting.as_ref().map(Ingesting::numbers));
+        let judge = verifier.clone();
+        metrics.push(Arc::new(move || token_numbers(&judge)));
         let services = Services {
-            log: parts.log,
-            store: engine.store(),
-            presence: engine.presence(),
-            directory: engine.directory(),
-            http: page::serve(api::router(api)),
-            metrics: vec![numbers::engine(&engine), numbers::ingest(parts.counters)],
-            troubles: parts.troubles,
+            log: engines.log,
+            store: engines.store,
+            presence: engines.presence,
+            directory: engines.directory,
+            http: page::serve(http),
+            metrics,
+            health: engines.health,
+            troubles: ingesting
+                .as_ref()
+                .map(Ingesting::trouble)
+                .into_iter()
+                .collect(),
+            lag: engines.lag,
         };
         Ok(Self {
             services,
             verifier,
             resume_key,
-            ingest: parts.ingest,
-            engine,
+            ingesting,
+            embedded: engines.embedded,
+            every: Duration::from_millis(u64::from(config.engines.revocations_ms)),
+            feed: None,
         })
+    }
+
+    /// Reads revocations from the directory from now on; `changed` is told after each change.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn follow_revocations(
+        &mut self,
+        changed: impl Fn() + Send + 'static,
+    ) -> Result<(), BackingError> {
+        let directory = self.services.directory.clone();
+        let verifier = self.verifier.clone();
+        let feed = RevocationFeed::start(directory, verifier, self.every, Box::new(changed));
+        self.feed = Some(feed.map_err(BackingError::Thread)?);
+        Ok(())
     }
 
     /// What opening the data directory found, for people; empty when there is nothing to say.
     #[must_use]
     pub fn recovery(&self) -> String {
-        let report = self.engine.recovery();
+        let Some(engine) = &self.embedded else {
+            return String::new();
+        };
+        let report = engine.recovery();
         if report.lossy() {
             return "acknowledged records were lost with the disk; clients are told to sync (see the log)".to_owned();
         }
@@ -140,12 +186,45 @@ impl Backing {
 
     /// Ends ingest and closes the engines, after the node's threads have ended.
     pub fn close(self) {
-        if let Ingest::Driver(driver) = self.ingest {
-            drop(driver);
-        }
+        drop(self.feed);
+        drop(self.ingesting);
         drop(self.services);
-        drop(self.engine);
+        drop(self.embedded);
     }
+}
+
+/// The demo's users and its group: now where everything is in this process, as soon as it answers elsewhere.
+fn seed(services: ApiServices, here: bool) -> Result<(), BackingError> {
+    let mut said = false;
+    let mut again = move || {
+        let Err(error) = api::seed_demo(&services) else {
+            return true;
+        };
+        if !std::mem::replace(&mut said, true) {
+            tracing::warn!(%error, "the demo's users wait for the directory");
+        }
+        false
+    };
+    if here && again() {
+        return Ok(());
+    }
+    let thread = std::thread::Builder::new().name("hawser-seed".to_owned());
+    let spawned = thread.spawn(move || {
+        while !again() {
+            std::thread::sleep(SEED_AGAIN);
+        }
+    });
+    spawned.map(drop).map_err(BackingError::Thread)
+}
+
+/// The API is another process's.
+async fn elsewhere() -> (StatusCode, &'static str) {
+    let words = "this node does not serve the API: `api` is not among its node.roles\n";
+    (StatusCode::NOT_FOUND, words)
+}
+
+fn engine_numbers(health: Vec<EngineHealth>) -> crate::admin::MetricsSource {
+    Arc::new(move || health.iter().flat_map(EngineHealth::numbers).collect())
 }
 
 /// Makes the data directory if it is missing.
@@ -174,172 +253,7 @@ pub fn issuer(config: &Config) -> Result<Issuer, BackingError> {
         dir: keys.clone(),
         source,
     })?;
-    let mut names = IssuerNames {
-        tenant: config.auth.tenant.clone(),
-        ..IssuerNames::default()
-    };
-    if !config.auth.issuer.is_empty() {
-        names.issuer.clone_from(&config.auth.issuer);
-    }
-    if !config.auth.audience.is_empty() {
-        names.audience.clone_from(&config.auth.audience);
-    }
-    Ok(Issuer::open(&keys)?.with_names(names))
-}
-
-/// The log and what feeds on it.
-struct Parts {
-    log: Arc<dyn Log>,
-    counters: Arc<IngestCounters>,
-    ingest: Ingest,
-    troubles: Vec<TroubleSource>,
-}
-
-/// Who judges what is in the log.
-#[cfg_attr(
-    not(feature = "engines"),
-    expect(dead_code, reason = "only a log on another engine has a driver")
-)]
-enum Ingest {
-    /// The embedded engine, as it commits.
-    Hook,
-    /// Threads of their own, which end when this is dropped.
-    Driver(Arc<Driver>),
-}
-
-impl Parts {
-    fn new(config: &Config, engine: &EmbeddedEngine) -> Result<Self, BackingError> {
-        if config.on_kafka() {
-            return Self::on_kafka(config, engine);
-        }
-        let log = engine.log();
-        let ingest = EmbeddedIngest::new(IngestConfig::of(&*log, CELL));
-        let counters = ingest.counters();
-        let replayed = engine.set_hook(Box::new(ingest))?;
-        if replayed > 0 {
-            tracing::info!(replayed, "ingest went on where it was");
-        }
-        Ok(Self {
-            log,
-            counters,
-            ingest: Ingest::Hook,
-            troubles: Vec::new(),
-        })
-    }
-
-    #[cfg(feature = "engines")]
-    fn on_kafka(config: &Config, engine: &EmbeddedEngine) -> Result<Self, BackingError> {
-        use hawser_engines::kafka::KafkaConfig;
-        let settings = &config.log;
-        let mut kafka = KafkaConfig::new(settings.bootstrap.join(","));
-        kafka.prefix.clone_from(&settings.prefix);
-        kafka.partitions = settings.partitions;
-        kafka.allow_unsafe = settings.allow_unsafe;
-        kafka.chat_messages.time_ms = u64::from(settings.retention_hours) * HOUR_MS;
-        let log: Arc<dyn Log> = Arc::new(open_kafka(kafka, settings.replication)?);
-        let ingest_config = IngestConfig::of(&*log, CELL);
-        let driver = Driver::start(
-            log.clone(),
-            engine.store(),
-            engine.directory(),
-            ingest_config,
-        )
-        .map_err(|e| BackingError::Kafka(e.to_string()))?;
-        let driver = Arc::new(driver);
-        // Weak: whoever asks must not keep the threads running.
-        let asked = Arc::downgrade(&driver);
-        let trouble: TroubleSource = Arc::new(move || asked.upgrade()?.trouble());
-        Ok(Self {
-            log,
-            counters: driver.counters(),
-            ingest: Ingest::Driver(driver),
-            troubles: vec![trouble],
-        })
-    }
-
-    #[cfg(not(feature = "engines"))]
-    fn on_kafka(_config: &Config, _engine: &EmbeddedEngine) -> Result<Self, BackingError> {
-        let text = "this build has no Kafka: build with --features engines";
-        Err(BackingError::Kafka(text.to_owned()))
-    }
-}
-
-/// Opens the log with so many copies of new topics; 0: as many as are safe, or one if that is allowed
-/// and there are no more brokers.
-#[cfg(feature = "engines")]
-fn open_kafka(
-    mut kafka: hawser_engines::kafka::KafkaConfig,
-    copies: u16,
-) -> Result<hawser_engines::kafka::KafkaLog, BackingError> {
-    use hawser_engines::kafka::{KafkaError, KafkaLog};
-    let failed = |e: KafkaError| BackingError::Kafka(e.to_string());
-    if copies > 0 {
-        kafka.replication = copies;
-        kafka.min_insync = kafka.min_insync.min(copies);
-        return KafkaLog::open(kafka).map_err(failed);
-    }
-    match KafkaLog::open(kafka.clone()) {
-        Err(KafkaError::Create { .. }) if kafka.allow_unsafe => {
-            tracing::warn!("fewer than three brokers: topics are made with one copy");
-            kafka.replication = 1;
-            kafka.min_insync = 1;
-            KafkaLog::open(kafka).map_err(failed)
-        }
-        opened => opened.map_err(failed),
-    }
-}
-
-/// The engine's directory. What a store holds belongs to the log that it came from, so that a log on Kafka
-/// has another store than the embedded one.
-fn engine_dir(config: &Config) -> PathBuf {
-    let dir = Path::new(&config.node.data_dir);
-    if config.on_kafka() {
-        dir.join("beside-kafka")
-    } else {
-        dir.to_owned()
-    }
-}
-
-fn embedded_config(config: &Config) -> EmbeddedConfig {
-    let settings = &config.log;
-    let mut embedded = EmbeddedConfig::new(engine_dir(config));
-    embedded.durability = match settings.durability.as_str() {
-        "os" => Durability::Os,
-        _ => Durability::Fsync,
-    };
-    embedded.disk_reserve_bytes = u64::from(settings.disk_reserve_mib) << 20;
-    // On Kafka the embedded log is not used, so its partitions stay what they were made with.
-    if !config.on_kafka() {
-        embedded.partitions = settings.partitions;
-        embedded.chat_messages = Retention {
-            time_ms: u64::from(settings.retention_hours) * HOUR_MS,
-            bytes: u64::MAX,
-        };
-    }
-    embedded
-}
-
-/// Who may connect: the operator's keys, or the node's own.
-fn tokens(config: &Config, keys: &Path) -> Result<(Verifier, Option<Issuer>), BackingError> {
-    let auth = &config.auth;
-    let revocations = match auth.revocations.as_str() {
-        "" => keys.join("revocations.json"),
-        path => PathBuf::from(path),
-    };
-    if auth.jwks.is_empty() {
-        let issuer = issuer(config)?;
-        let verifier = Verifier::new(issuer.auth_settings(Some(revocations)))?;
-        return Ok((verifier, Some(issuer)));
-    }
-    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
-    let verifier = Verifier::new(AuthSettings {
-        keys: KeySource::File(PathBuf::from(&auth.jwks)),
-        issuer: some(&auth.issuer),
-        audience: some(&auth.audience),
-        tenant: auth.tenant.clone(),
-        revocations: Some(revocations),
-    })?;
-    Ok((verifier, None))
+    Ok(config.auth.issuer(&keys)?)
 }
 
 /// Seals resume tokens: derived from the cluster's secret, which is made once if nobody gave one.

@@ -1,8 +1,8 @@
-//! What the engines and ingest count, for the exporter.
+//! What the embedded engine counts, for the exporter.
 
-use crate::admin::{Family, MetricsSource};
+use crate::admin::MetricsSource;
 use hawser_engines::embedded::{EmbeddedEngine, EmbeddedStats};
-use hawser_fanout::ingest::IngestCounters;
+use hawser_fanout::engines::Number;
 use std::sync::Arc;
 
 /// The engine's numbers, for as long as it lives.
@@ -19,79 +19,39 @@ pub(super) fn engine(engine: &Arc<EmbeddedEngine>) -> MetricsSource {
     })
 }
 
-/// What ingest has judged.
-pub(super) fn ingest(counters: Arc<IngestCounters>) -> MetricsSource {
-    Arc::new(move || {
-        let counts = counters.read();
-        vec![
-            grows(
-                "hawser_ingest_accepted_total",
-                "Messages accepted.",
-                counts.accepted,
-            ),
-            grows(
-                "hawser_ingest_duplicates_total",
-                "Messages found to be duplicates.",
-                counts.duplicates,
-            ),
-            grows(
-                "hawser_ingest_changes_total",
-                "Changes of groups.",
-                counts.changes,
-            ),
-            grows("hawser_ingest_receipts_total", "Receipts.", counts.receipts),
-            grows(
-                "hawser_ingest_rejected_total",
-                "Messages, changes and receipts refused.",
-                counts.rejected,
-            ),
-            grows(
-                "hawser_ingest_poison_total",
-                "Records moved to dead-letters.",
-                counts.poison,
-            ),
-            grows(
-                "hawser_ingest_retries_total",
-                "Times that ingest began again from its last commit.",
-                counts.retries,
-            ),
-        ]
-    })
-}
-
-fn commits(stats: &EmbeddedStats) -> Vec<Family> {
+fn commits(stats: &EmbeddedStats) -> Vec<Number> {
     vec![
-        grows(
+        Number::grows(
             "hawser_log_batches_total",
             "Batches that the embedded engine committed.",
             stats.batches,
         ),
-        grows(
+        Number::grows(
             "hawser_log_appended_total",
             "Records appended to durable topics.",
             stats.appended,
         ),
-        grows(
+        Number::grows(
             "hawser_log_appended_bytes_total",
             "Bytes of keys and values appended.",
             stats.appended_bytes,
         ),
-        grows(
+        Number::grows(
             "hawser_log_commit_nanoseconds_total",
             "Time spent in commits, fsync included.",
             stats.commit_ns,
         ),
-        level(
+        Number::level(
             "hawser_log_commit_nanoseconds_max",
             "The longest commit.",
             stats.commit_ns_max,
         ),
-        grows(
+        Number::grows(
             "hawser_log_expired_records_total",
             "Records removed by retention.",
             stats.expired_records,
         ),
-        level(
+        Number::level(
             "hawser_log_queued",
             "Appends waiting for the commit thread.",
             stats.queued,
@@ -99,66 +59,49 @@ fn commits(stats: &EmbeddedStats) -> Vec<Family> {
     ]
 }
 
-fn faults(stats: &EmbeddedStats) -> Vec<Family> {
+fn faults(stats: &EmbeddedStats) -> Vec<Number> {
     let full = "1 while appends are refused because the disk is full: raise an alarm.";
     vec![
-        level("hawser_log_disk_full", full, u64::from(stats.disk_full)),
-        grows(
+        Number::level("hawser_log_disk_full", full, u64::from(stats.disk_full)),
+        Number::grows(
             "hawser_log_refused_overloaded_total",
             "Appends refused: the queue was full.",
             stats.refused_overloaded,
         ),
-        grows(
+        Number::grows(
             "hawser_log_refused_disk_full_total",
             "Appends refused: the disk was full.",
             stats.refused_disk_full,
         ),
-        grows(
+        Number::grows(
             "hawser_log_refused_other_total",
             "Appends refused for another reason.",
             stats.refused_other,
         ),
-        grows(
+        Number::grows(
             "hawser_log_commit_failures_total",
             "Commits of unknown outcome.",
             stats.commit_failures,
         ),
-        grows(
+        Number::grows(
             "hawser_log_reopened_total",
             "Times that the database was opened anew.",
             stats.reopened,
         ),
-        grows(
+        Number::grows(
             "hawser_log_corrupt_reads_total",
             "Reads that found a wrong checksum.",
             stats.corrupt_reads,
         ),
-        grows(
+        Number::grows(
             "hawser_log_consumers_lagged_total",
             "Times that a consumer fell behind.",
             stats.consumers_lagged,
         ),
-        grows(
+        Number::grows(
             "hawser_ingest_aborts_total",
             "Records that ingest could not judge.",
             stats.hook_aborts,
         ),
     ]
-}
-
-fn grows(name: &'static str, help: &'static str, value: u64) -> Family {
-    Family {
-        grows: true,
-        ..level(name, help, value)
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are f64")]
-fn level(name: &'static str, help: &'static str, value: u64) -> Family {
-    Family {
-        name,
-        help,
-        value: value as f64,
-        grows: false,
-    }
 }

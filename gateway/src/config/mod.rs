@@ -3,6 +3,11 @@
 
 pub mod node;
 
+use hawser_fanout::auth::AuthSection;
+use hawser_fanout::engines::{
+    DirectorySection, EngineSections, EnginesSection, IngestSection, LogSection, PresenceSection,
+    StoreSection, Uses,
+};
 use hawser_fanout::settings::SettingsError;
 use hawser_fanout::{settings_file, settings_section};
 use hawser_protocol::limits;
@@ -11,6 +16,9 @@ use std::net::SocketAddr;
 settings_section! {
     /// `[node]`.
     NodeSection {
+        /// What this node does: `edge` always; `ingest` and `api` here too, or in processes of their own (hawser-fanout),
+        /// which needs all engines elsewhere than in a process.
+        roles: Vec<String> = vec!["edge".to_owned(), "ingest".to_owned(), "api".to_owned()];
         /// Name of this node in logs, metrics and Welcome; empty: the host's name.
         name: String = String::new();
         /// Cores to run, one pinned thread and io_uring each; 0: all that this process may use.
@@ -21,9 +29,10 @@ settings_section! {
         /// Sessions this node holds at most, over all cores; beyond, new ones are refused `overloaded`.
         ///
         max_sessions: u32 = 100000, 1 ..= 10000000;
-        /// Directory of everything embedded (log, store, directory, keys); created if missing.
+        /// Directory of everything embedded (log, store, directory), and of keys that no file is named for; created if missing.
         data_dir: String = "hawser-data".to_owned();
-        /// How long a drain (SIGTERM) may take before the node exits anyway, milliseconds.
+        /// How long an end (SIGTERM) may take before the node exits anyway, milliseconds: sessions are moved in the first
+        /// four fifths, engines are closed in the rest.
         drain_ms: u64 = 10000, 0 ..= 600000;
         /// Memory watermark: above this resident size new connections are refused, MiB; 0: three quarters of the
         /// machine or of the control group.
@@ -65,28 +74,6 @@ settings_section! {
         tls12: bool = false;
         /// How often the files are looked at for a new certificate, milliseconds; SIGHUP does it at once.
         reload_ms: u64 = 10000, 1000 ..= 3600000;
-    }
-}
-
-settings_section! {
-    /// `[auth]`.
-    AuthSection {
-        /// JWKS file with the public keys that tokens are verified with (EdDSA, ES256, RS256). Empty with --embedded:
-        /// the node issues tokens with a key of its own, kept in the data directory.
-        jwks: String = String::new();
-        /// Required `iss`; empty: not checked.
-        issuer: String = String::new();
-        /// Required `aud`; empty: not checked.
-        audience: String = "hawser".to_owned();
-        /// Tenant that this cluster serves; a token that names another one is refused.
-        tenant: String = "default".to_owned();
-        /// File of revocations (JSON), looked at every `reload_ms` of [tls] and on SIGHUP; empty: kept in the data directory.
-        revocations: String = String::new();
-        /// File with the cluster's secret (at least 32 bytes) that seals resume tokens; the same on every node.
-        /// Empty: made once and kept in the data directory.
-        cluster_secret: String = String::new();
-        /// Open log-in for demonstrations: POST /v1/demo/login gives anybody a token, and four users are seeded. Never in production.
-        demo: bool = false;
     }
 }
 
@@ -137,32 +124,6 @@ settings_section! {
 }
 
 settings_section! {
-    /// `[log]`.
-    LogSection {
-        /// `embedded`, or `kafka` (in a build with `--features engines`).
-        kind: String = "embedded".to_owned();
-        /// Prefix of the topics' names on Kafka.
-        prefix: String = "hawser-".to_owned();
-        /// Kafka bootstrap servers, `host:port`.
-        bootstrap: Vec<String> = vec!["127.0.0.1:9092".to_owned()];
-        /// Partitions of chat-messages and of delivery, a power of two; fixed once made.
-        partitions: u32 = 16, 1 ..= 65536;
-        /// Copies of the topics that this node creates on Kafka; 0: three, or one where there are fewer brokers and
-        /// `allow_unsafe` is set.
-        replication: u16 = 0, 0 ..= 9;
-        /// Starts although the topics' settings can lose acknowledged messages (one broker, min.insync.replicas of 1),
-        /// and says so at every start. `--embedded` sets it.
-        allow_unsafe: bool = false;
-        /// Embedded: `fsync` (survives power loss) or `os` (survives kill -9 only).
-        durability: String = "fsync".to_owned();
-        /// Embedded: free space below which appends are refused, MiB.
-        disk_reserve_mib: u32 = 256, 1 ..= 1048576;
-        /// Retention of chat-messages in the log, hours (history in the store has its own).
-        retention_hours: u32 = 168, 1 ..= 87600;
-    }
-}
-
-settings_section! {
     /// `[output]`.
     OutputSection {
         /// `text` or `json`.
@@ -189,6 +150,16 @@ settings_file! {
         limits: LimitsSection;
         /// The log: embedded or Kafka.
         log: LogSection;
+        /// Messages, memberships and watermarks: embedded or Cassandra.
+        store: StoreSection;
+        /// Who is online: embedded or Redis.
+        presence: PresenceSection;
+        /// Users, devices and groups: embedded or Postgres.
+        directory: DirectorySection;
+        /// All of them.
+        engines: EnginesSection;
+        /// How messages are judged, where `ingest` is among the roles.
+        ingest: IngestSection;
         /// What the node says of itself.
         output: OutputSection;
     }
@@ -223,12 +194,55 @@ impl Config {
         Ok(addrs("listen.admin", std::slice::from_ref(&self.listen.admin))?.pop())
     }
 
-    /// Whether the log is Kafka.
+    /// Where the engines are.
     #[must_use]
-    pub fn on_kafka(&self) -> bool {
-        self.log.kind == "kafka"
+    pub fn engine_sections(&self) -> EngineSections<'_> {
+        EngineSections {
+            log: &self.log,
+            store: &self.store,
+            presence: &self.presence,
+            directory: &self.directory,
+            engines: &self.engines,
+        }
+    }
+
+    /// What this node does.
+    ///
+    /// # Errors
+    /// A role that there is not, or `edge` is missing.
+    pub fn roles(&self) -> Result<Uses, SettingsError> {
+        let wrong = |reason: String| SettingsError::Contradiction {
+            key: ROLES.to_owned(),
+            reason,
+        };
+        let mut uses = Uses {
+            edge: false,
+            ingest: false,
+            api: false,
+            key: ROLES,
+        };
+        for role in &self.node.roles {
+            match role.as_str() {
+                "edge" => uses.edge = true,
+                "ingest" => uses.ingest = true,
+                "api" => uses.api = true,
+                other => {
+                    let words = format!("`{other}` is no role: `edge`, `ingest` and `api` are");
+                    return Err(wrong(words));
+                }
+            }
+        }
+        if !uses.edge {
+            let words =
+                "a gateway without `edge` is none: hawser-fanout runs the other roles alone";
+            return Err(wrong(words.to_owned()));
+        }
+        Ok(uses)
     }
 }
+
+/// The key of the roles.
+const ROLES: &str = "node.roles";
 
 fn addrs(key: &str, texts: &[String]) -> Result<Vec<SocketAddr>, SettingsError> {
     let parse = |text: &String| {
@@ -253,33 +267,13 @@ fn contradictions(config: &Config, out: &mut Vec<SettingsError>) {
             "`tls.cert` and `tls.key` go together: set both or neither".to_owned(),
         );
     }
-    if !config.log.partitions.is_power_of_two() {
-        let next = config.log.partitions.next_power_of_two();
-        refuse(
-            "log.partitions",
-            format!("{} is no power of two; {next} is", config.log.partitions),
-        );
-    }
     if !config.limits.ring_buffers.is_power_of_two() {
         refuse("limits.ring_buffers", "must be a power of two".to_owned());
     }
-    for (key, value, allowed) in [
-        ("log.kind", &config.log.kind, ["embedded", "kafka"]),
-        ("log.durability", &config.log.durability, ["fsync", "os"]),
-        ("output.format", &config.output.format, ["text", "json"]),
-    ] {
-        if !allowed.contains(&value.as_str()) {
-            refuse(
-                key,
-                format!("`{value}` is neither `{}` nor `{}`", allowed[0], allowed[1]),
-            );
-        }
-    }
-    if config.on_kafka() && !cfg!(feature = "engines") {
-        refuse(
-            "log.kind",
-            "`kafka` needs a build with the feature: cargo build --features engines".to_owned(),
-        );
+    let format = &config.output.format;
+    if !["text", "json"].contains(&format.as_str()) {
+        let words = format!("`{format}` is neither `text` nor `json`");
+        refuse("output.format", words);
     }
     match config.http_addrs() {
         Ok(list) if !config.listen.plain_anywhere => {
@@ -297,6 +291,15 @@ fn contradictions(config: &Config, out: &mut Vec<SettingsError>) {
     }
     out.extend(config.wss_addrs().err());
     out.extend(config.admin_addr().err());
+    match config.roles() {
+        Ok(uses) => {
+            config.engine_sections().check(uses, out);
+            // Roles elsewhere mean other processes, which must agree with this one on keys.
+            let split = !uses.ingest || !uses.api;
+            config.auth.check(split.then_some(ROLES), split, out);
+        }
+        Err(error) => out.push(error),
+    }
 }
 
 const _: () = assert!(
@@ -338,6 +341,26 @@ mod tests {
                 .starts_with("`listen.http`: 0.0.0.0:8080 is not loopback"),
             "{err}"
         );
+    }
+
+    #[test]
+    fn roles_elsewhere_need_engines_and_keys_that_are_shared() {
+        let err = parse::<Config>("[node]\nroles = [\"edge\"]").expect_err("embedded engines");
+        assert!(err.to_string().contains("belongs to one process"), "{err}");
+        let mut config = Config::default();
+        config.node.roles = vec!["edge".to_owned()];
+        let said: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
+        for key in [
+            "`log.kind`",
+            "`store.kind`",
+            "`auth.jwks`",
+            "`auth.cluster_secret`",
+        ] {
+            assert!(said.iter().any(|s| s.starts_with(key)), "{key}: {said:?}");
+        }
+        config.node.roles = vec!["ingest".to_owned()];
+        let said = config.problems();
+        assert!(said[0].to_string().contains("without `edge`"), "{said:?}");
     }
 
     #[cfg(not(feature = "engines"))]

@@ -7,6 +7,7 @@ use crate::node::config::{
 use crate::node::memory;
 use hawser_fanout::settings::SettingsError;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Direct descriptors of one ring at most: its table is one allocation of the kernel's.
 const FILES_PER_RING_MAX: u64 = 32_768;
@@ -46,7 +47,8 @@ pub fn node_config(
         public_url: config.listen.public_url.clone(),
         echo: config.listen.echo,
         replay_bytes: (limits.replay_mib as usize) << 20,
-        drain_ms: config.node.drain_ms,
+        drain_ms: sessions_drain_ms(config),
+        lag_ready: Duration::from_secs(u64::from(config.engines.lag_ready_s)),
         resume_key,
         ring: rings(config, cores, descriptors),
         admission: AdmissionLimits {
@@ -75,6 +77,12 @@ pub fn node_config(
         },
         ..NodeConfig::default()
     })
+}
+
+/// The part of an end in which sessions are moved; the rest is for closing the engines.
+#[must_use]
+pub fn sessions_drain_ms(config: &Config) -> u64 {
+    config.node.drain_ms / 5 * 4
 }
 
 /// Cores to run: as configured, or all that this process may use.

@@ -14,7 +14,8 @@ use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::frame::FrameType;
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::pb;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Semaphore;
 
 /// What the questions are answered from.
 pub(crate) struct Answers {
@@ -23,7 +24,12 @@ pub(crate) struct Answers {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) presence: Arc<dyn PresenceStore>,
     pub(crate) history: History,
+    /// Places for telling the presence engine who types: none free, none told.
+    pub(crate) typing_threads: OnceLock<Arc<Semaphore>>,
 }
+
+/// Hint with a page that could not be read, milliseconds.
+const SYNC_RETRY_MS: u32 = 1_000;
 
 impl Answers {
     /// Answers one question; blocks for as long as the engine takes.
@@ -35,7 +41,8 @@ impl Answers {
                 user,
                 request,
             } => {
-                let page = Box::new(self.history.sync(&user, &request));
+                let mut page = Box::new(self.history.sync(&user, &request));
+                hint(&mut page);
                 self.tell(core, ToCore::SyncPage { session, page });
             }
             ToControl::Watch {
@@ -95,6 +102,7 @@ impl Answers {
                     chat: request.chat,
                     error: u32::from(ErrorCode::Overloaded.number()),
                     text: "too many requests for history wait on this node".to_owned(),
+                    retry_after_ms: SYNC_RETRY_MS,
                     ..pb::SyncPage::default()
                 });
                 self.tell(core, ToCore::SyncPage { session, page });
@@ -139,11 +147,25 @@ impl Answers {
         let partitions = self.log.partitions(Topic::ChatTyping);
         let now_ms = self.node.clock.wall_ms();
         let records = signals::typing(&*self.store, user, chat, stopped, partitions, now_ms)?;
-        self.presence.set_typing(user, chat, !stopped, now_ms);
+        self.note_typing(user, chat, !stopped, now_ms);
         records
             .into_iter()
             .for_each(|record| produce_ephemeral(&*self.log, record));
         Ok(())
+    }
+
+    /// On the presence engine's own threads: the ones of the store must not wait for it.
+    fn note_typing(&self, user: &UserId, chat: &ChatId, typing: bool, now_ms: u64) {
+        let threads = self.typing_threads.get().cloned();
+        let Some(Ok(permit)) = threads.map(Semaphore::try_acquire_owned) else {
+            return;
+        };
+        let presence = self.presence.clone();
+        let (user, chat) = (user.clone(), chat.clone());
+        tokio::task::spawn_blocking(move || {
+            presence.set_typing(&user, &chat, typing, now_ms);
+            drop(permit);
+        });
     }
 
     /// An answer that a full mailbox does not take is tried again for a while: a session waits for it.
@@ -161,6 +183,16 @@ impl Answers {
                 Err(full) => answer = full.0,
             }
         }
+    }
+}
+
+/// When a page that could not be read now may be asked for again.
+fn hint(page: &mut pb::SyncPage) {
+    let code = u16::try_from(page.error)
+        .ok()
+        .and_then(ErrorCode::from_number);
+    if code.is_some_and(ErrorCode::may_retry) && page.retry_after_ms == 0 {
+        page.retry_after_ms = SYNC_RETRY_MS;
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod answers;
 pub(crate) mod http;
 pub(crate) mod message;
+mod pools;
 pub(crate) mod presence;
 pub(crate) mod thread;
 pub(crate) mod transitions;

@@ -3,6 +3,7 @@
 use super::answers::{Answers, produce_ephemeral};
 use super::http::{self, HttpConnection};
 use super::message::ToControl;
+use super::pools::{Pools, THREADS_MAX};
 use super::presence::{OnlineUsers, PresenceDue};
 use super::transitions::Transitions;
 use crate::counters::{CoreCounters, Counter, Gauge};
@@ -20,10 +21,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-/// Threads that wait on engines.
-const BLOCKING_THREADS: usize = 8;
-/// Questions waiting or being answered; beyond, they are answered "overloaded".
-const QUESTIONS_MAX: usize = 1_024;
 /// HTTP connections open at once; beyond, they are closed.
 const HTTP_CONNECTIONS_MAX: usize = 1_024;
 /// How often presence, memory and the like are looked at.
@@ -53,7 +50,7 @@ pub(crate) struct Control {
 pub(crate) fn run(control: Control) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
+        .max_blocking_threads(THREADS_MAX)
         .thread_name("hawser-engines")
         .build()?;
     runtime.block_on(turn(control));
@@ -67,7 +64,7 @@ struct State {
     node: Arc<NodeShared>,
     counters: Arc<CoreCounters>,
     answers: Arc<Answers>,
-    questions: Arc<Semaphore>,
+    pools: Pools,
     connections: Arc<Semaphore>,
     online: OnlineUsers,
     /// One batch of presence at a time is on its way.
@@ -77,11 +74,16 @@ struct State {
 
 async fn turn(mut control: Control) {
     let node = control.answers.node.clone();
+    let pools = Pools::new();
+    control
+        .answers
+        .typing_threads
+        .get_or_init(|| pools.presence_threads());
     let mut state = State {
         counters: node.counters.control().clone(),
         node,
         answers: control.answers,
-        questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+        pools,
         connections: Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX)),
         online: OnlineUsers::default(),
         presence_busy: Arc::new(Semaphore::new(1)),
@@ -122,21 +124,14 @@ impl State {
         }
     }
 
-    /// Answers a question on the pool.
+    /// Answers a question on its engine's threads.
     fn ask(&self, question: ToControl) {
-        let Ok(permit) = self.questions.clone().try_acquire_owned() else {
-            self.counters.inc(Counter::ControlShed);
-            self.answers.refuse(question);
-            return;
-        };
         if matches!(question, ToControl::Sync { .. }) {
             self.counters.inc(Counter::SyncPages);
         }
-        let answers = self.answers.clone();
-        tokio::task::spawn_blocking(move || {
-            answers.answer(question);
-            drop(permit);
-        });
+        if !self.pools.ask(&self.answers, question) {
+            self.counters.inc(Counter::ControlShed);
+        }
     }
 
     fn serve(&self, connection: HttpConnection) {
@@ -156,8 +151,8 @@ impl State {
         self.update_presence(true);
         let open = HTTP_CONNECTIONS_MAX - self.connections.available_permits();
         self.counters.set(Gauge::HttpConnections, open);
-        let waiting = QUESTIONS_MAX - self.questions.available_permits();
-        self.counters.set(Gauge::ControlWaiting, waiting);
+        self.counters
+            .set(Gauge::ControlWaiting, self.pools.waiting());
     }
 
     /// Above the watermark new connections are refused, until a twentieth below it.
@@ -210,8 +205,10 @@ fn tell_presence(answers: &Answers, due: &PresenceDue) {
             announce(answers, &user, Presence::Online, now_ms);
         }
     }
+    if !due.leave.is_empty() {
+        answers.presence.leave_all(&due.leave, now_ms);
+    }
     for user in &due.leave {
-        answers.presence.leave(user, now_ms);
         announce(
             answers,
             user,

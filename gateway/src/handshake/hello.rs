@@ -44,7 +44,12 @@ pub(super) async fn read(
         ));
     }
     let verified = core.node.verifier.verify(token, wall_ms);
-    let claims = verified.map_err(|e| Refusal::told(e.code(), e.close(), e.to_string()))?;
+    let claims = verified.map_err(|e| Refusal::Told {
+        code: e.code(),
+        text: e.to_string(),
+        close: e.close(),
+        retry_after_ms: e.retry_after_ms(),
+    })?;
     let device = device(&heard.hello, claims.device.as_ref())?;
     let mut hello = heard.hello;
     if hello.resume_token.len() > RESUME_TOKEN_BYTES_MAX {

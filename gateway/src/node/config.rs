@@ -7,9 +7,11 @@ use hawser_engines::directory::Directory;
 use hawser_engines::log::Log;
 use hawser_engines::presence::PresenceStore;
 use hawser_engines::store::Store;
+use hawser_fanout::engines::{EngineHealth, IngestLag};
 use hawser_protocol::limits;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One address that clients connect to.
 #[derive(Clone)]
@@ -112,6 +114,8 @@ pub struct NodeConfig {
     pub replay_bytes: usize,
     /// How long a drain may take, milliseconds.
     pub drain_ms: u64,
+    /// Not ready while the oldest record that waits for ingest is older.
+    pub lag_ready: Duration,
     /// Seals resume tokens; the same on every node of a cluster.
     pub resume_key: [u8; 32],
     /// Bound of a core's inbound queue, messages.
@@ -142,6 +146,7 @@ impl Default for NodeConfig {
             echo: false,
             replay_bytes: 64 << 20,
             drain_ms: 10_000,
+            lag_ready: Duration::from_secs(60),
             resume_key: [0; 32],
             mailbox: 8_192,
             appends_max: 8_192,
@@ -195,6 +200,10 @@ pub struct Services {
     pub http: Router,
     /// The engines' numbers, for the exporter.
     pub metrics: Vec<MetricsSource>,
+    /// How each engine does, for readiness.
+    pub health: Vec<EngineHealth>,
     /// What else can be wrong behind the edge, for readiness.
     pub troubles: Vec<TroubleSource>,
+    /// How far ingest is behind, for readiness and Pong.
+    pub lag: IngestLag,
 }

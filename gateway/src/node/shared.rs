@@ -10,6 +10,7 @@ use crate::counters::NodeCounters;
 use crate::reactor::inbox::ToCore;
 use hawser_engines::log::Log;
 use hawser_fanout::auth::Verifier;
+use hawser_fanout::engines::{EngineHealth, IngestLag, Needed};
 use hawser_ring::{Sender, Waker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,8 +39,12 @@ pub(crate) struct NodeShared {
     pub(crate) public_url: String,
     /// Ports of the client listeners.
     pub(crate) ports: Vec<u16>,
+    /// How each engine does.
+    pub(crate) health: Vec<EngineHealth>,
     /// What else can be wrong behind the edge.
     pub(crate) troubles: Vec<TroubleSource>,
+    /// How far ingest is behind.
+    pub(crate) lag: IngestLag,
 }
 
 impl NodeShared {
@@ -62,9 +67,8 @@ impl NodeShared {
         if self.is_draining() {
             reasons.push("draining".to_owned());
         }
-        if let Err(reason) = self.log.writable() {
-            reasons.push(format!("the log takes no records: {reason}"));
-        }
+        reasons.extend(self.troubles_of(Needed::ForReadiness));
+        reasons.extend(self.lag.trouble(self.config.lag_ready));
         reasons.extend(self.troubles.iter().filter_map(|trouble| trouble()));
         if self.memory_full.load(Ordering::Relaxed) {
             reasons.push("resident memory is above the watermark".to_owned());
@@ -73,6 +77,16 @@ impl NodeShared {
             reasons.push("all places for sessions are taken".to_owned());
         }
         reasons
+    }
+
+    /// What is wrong with engines that clients do not have to be sent elsewhere for.
+    pub(crate) fn degraded(&self) -> Vec<String> {
+        self.troubles_of(Needed::ForLess).collect()
+    }
+
+    fn troubles_of(&self, needed: Needed) -> impl Iterator<Item = String> + '_ {
+        let engines = self.health.iter().filter(move |e| e.needed == needed);
+        engines.filter_map(EngineHealth::trouble)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -20,9 +20,9 @@ use hawser_fanout::history::History;
 use hawser_ring::{Receiver, Ring, RingError, Waker, mailbox};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -121,7 +121,9 @@ pub fn start(
         sessions: AtomicUsize::new(0),
         public_url: public_url(&config, &addrs),
         ports: addrs.iter().map(SocketAddr::port).collect(),
+        health: services.health,
         troubles: services.troubles,
+        lag: services.lag,
         config,
     });
     let registry = admin::exporter(
@@ -138,6 +140,7 @@ pub fn start(
             history: History::new(services.store.clone()),
             store: services.store,
             presence: services.presence,
+            typing_threads: OnceLock::new(),
         }),
         transitions,
         inbox,
@@ -201,9 +204,16 @@ impl NodeHandle {
 
     /// Keys or revocations were read again: every live session's token is judged anew.
     pub fn recheck(&self) {
-        for core in &self.node.cores {
-            // A full mailbox is looked at by the next reload.
-            let _ = core.try_send(ToCore::Recheck);
+        recheck(&self.node);
+    }
+
+    /// The same for whoever outlives this handle's owner; does nothing once the node is gone.
+    pub fn rechecker(&self) -> impl Fn() + Send + 'static {
+        let node = Arc::downgrade(&self.node);
+        move || {
+            if let Some(node) = node.upgrade() {
+                recheck(&node);
+            }
         }
     }
 
@@ -299,6 +309,13 @@ impl NodeHandle {
             }
         }
         Ok(())
+    }
+}
+
+fn recheck(node: &NodeShared) {
+    for core in &node.cores {
+        // A full mailbox is looked at by the next reload.
+        let _ = core.try_send(ToCore::Recheck);
     }
 }
 

@@ -265,6 +265,7 @@ impl Reactor {
             chat,
             error: u32::from(ErrorCode::Overloaded.number()),
             text: format!("busy; ask again in {SHED_RETRY_MS} ms"),
+            retry_after_ms: SHED_RETRY_MS,
             ..pb::SyncPage::default()
         };
         self.reply(connection, &ServerFrame::SyncPage(page));

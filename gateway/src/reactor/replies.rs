@@ -53,6 +53,7 @@ impl Reactor {
             server_time_ms: now.wall_ms,
             lag,
             resume_token,
+            ingest_lag_ms: self.node.lag.age_ms(now.wall_ms),
         };
         self.reply(connection, &ServerFrame::Pong(pong));
     }

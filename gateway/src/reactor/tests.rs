@@ -64,7 +64,9 @@ fn shared(
         sessions: AtomicUsize::new(0),
         public_url: String::new(),
         ports: Vec::new(),
+        health: Vec::new(),
         troubles: Vec::new(),
+        lag: hawser_fanout::engines::IngestLag::default(),
     };
     (Arc::new(node), inbox, questions, waker)
 }

@@ -219,6 +219,7 @@ controls! {
         next_cursor: String,
         error: u32,
         text: String,
+        retry_after_ms: u32,
     }
     Relocate RelocateJson { url: String, slot_ms: u32, deadline_ms: u32, }
     Pong PongJson {
@@ -226,6 +227,7 @@ controls! {
         server_time_ms: Count,
         lag: Count,
         resume_token: Base64,
+        ingest_lag_ms: Count,
     }
     Error ErrorJson {
         code: u32,

@@ -1,0 +1,135 @@
+//! Ingest as a program runs it: part of the embedded log's commit, or threads of its own.
+
+use super::numbers::Number;
+use super::open::Engines;
+use crate::ingest::{
+    Driver, DriverConfig, DriverError, EmbeddedIngest, IngestConfig, IngestCounters,
+};
+use crate::settings_section;
+use hawser_engines::store::StoreError;
+use std::sync::Arc;
+use std::time::Duration;
+
+settings_section! {
+    /// `[ingest]`.
+    IngestSection {
+        /// Number of this cell, part of every message id; the same in every process of a cluster.
+        cell: u8 = 0, 0 ..= 255;
+        /// Threads that ingest from Kafka; the embedded engine has one of its own.
+        threads: u32 = 1, 1 ..= 64;
+        /// Records of one thread between log and commit.
+        in_flight: u32 = 1024, 1 ..= 65536;
+        /// How long delivery records may take to be acknowledged before ingest begins again from its last commit,
+        /// milliseconds.
+        produce_timeout_ms: u32 = 30000, 1000 ..= 600000;
+    }
+}
+
+/// Why ingest does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestingError {
+    /// What the embedded log holds cannot be judged.
+    #[error("what was accepted before cannot be processed: {0}")]
+    Replay(#[from] StoreError),
+    /// The threads.
+    #[error("ingest: {0}")]
+    Driver(#[from] DriverError),
+}
+
+/// Running ingest; dropping it ends the threads.
+#[derive(Clone)]
+pub struct Ingesting {
+    counters: Arc<IngestCounters>,
+    driver: Option<Arc<Driver>>,
+}
+
+impl Ingesting {
+    /// Begins where the last commit was.
+    ///
+    /// # Errors
+    /// See [`IngestingError`]. Engines that cannot be reached are no error: it waits for them.
+    pub fn start(engines: &Engines, section: &IngestSection) -> Result<Self, IngestingError> {
+        let log = &engines.log;
+        let config = IngestConfig::of(&**log, section.cell);
+        if !engines.log_is_embedded() {
+            let mut settings = DriverConfig::from(config);
+            settings.threads = section.threads;
+            settings.in_flight_max = section.in_flight as usize;
+            settings.produce_timeout = Duration::from_millis(u64::from(section.produce_timeout_ms));
+            let (store, directory) = (engines.store.clone(), engines.directory.clone());
+            let driver = Driver::start(log.clone(), store, directory, settings)?;
+            return Ok(Self {
+                counters: driver.counters(),
+                driver: Some(Arc::new(driver)),
+            });
+        }
+        let hook = EmbeddedIngest::new(config);
+        let counters = hook.counters();
+        if let Some(engine) = &engines.embedded {
+            let replayed = engine.set_hook(Box::new(hook))?;
+            if replayed > 0 {
+                tracing::info!(replayed, "ingest went on where it was");
+            }
+        }
+        Ok(Self {
+            counters,
+            driver: None,
+        })
+    }
+
+    /// Why it makes no progress now; a question that does not keep the threads running.
+    #[must_use]
+    pub fn trouble(&self) -> Arc<dyn Fn() -> Option<String> + Send + Sync> {
+        let asked = self.driver.as_ref().map(Arc::downgrade);
+        Arc::new(move || {
+            let reason = asked.as_ref()?.upgrade()?.trouble()?;
+            Some(format!("ingest: {reason}"))
+        })
+    }
+
+    /// What it has judged, for the exporter.
+    #[must_use]
+    pub fn numbers(&self) -> Arc<dyn Fn() -> Vec<Number> + Send + Sync> {
+        let counters = Arc::clone(&self.counters);
+        Arc::new(move || numbers(&counters))
+    }
+}
+
+fn numbers(counters: &IngestCounters) -> Vec<Number> {
+    let counts = counters.read();
+    [
+        (
+            "hawser_ingest_accepted_total",
+            "Messages accepted.",
+            counts.accepted,
+        ),
+        (
+            "hawser_ingest_duplicates_total",
+            "Messages found to be duplicates.",
+            counts.duplicates,
+        ),
+        (
+            "hawser_ingest_changes_total",
+            "Changes of groups.",
+            counts.changes,
+        ),
+        ("hawser_ingest_receipts_total", "Receipts.", counts.receipts),
+        (
+            "hawser_ingest_rejected_total",
+            "Messages, changes and receipts refused.",
+            counts.rejected,
+        ),
+        (
+            "hawser_ingest_poison_total",
+            "Records moved to dead-letters.",
+            counts.poison,
+        ),
+        (
+            "hawser_ingest_retries_total",
+            "Times that ingest began again from its last commit.",
+            counts.retries,
+        ),
+    ]
+    .map(|(name, help, value)| Number::grows(name, help, value))
+    .to_vec()
+}
