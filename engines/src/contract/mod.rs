@@ -9,7 +9,7 @@ pub mod store;
 
 pub use directory::directory_suite;
 pub use log::log_suite;
-pub use presence::presence_suite;
+pub use presence::{presence_suite, presence_suite_on_its_own_clock};
 pub use store::store_suite;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
