@@ -1,12 +1,15 @@
 //! Load generator and correctness checker for Hawser.
 //!
 //! [`run`] conducts; each [`engine`] thread drives its sessions on one ring; [`link`] and [`session`] are sans-IO;
-//! [`check`] judges what arrived, [`report`] tells it.
+//! [`check`] judges what arrived while it arrives, [`report`] tells it. [`history`] is what every client did and saw, and
+//! [`judge`] the offline checker that reads it.
 
 pub mod args;
 pub mod check;
 pub mod engine;
 pub mod groups;
+pub mod history;
+pub mod judge;
 pub mod link;
 pub mod payload;
 pub mod plan;
