@@ -37,8 +37,8 @@ locals {
 
   # A file with a secret is laid down as a template.
   laid = [for file in local.files : merge(file, {
-    template = strcontains(file.content, "@@secret:")
-    at       = strcontains(file.content, "@@secret:") ? "/etc/hawser/templates${file.path}" : file.path
+    template = length(regexall("@@secret:[a-z0-9_]+@@", file.content)) > 0
+    at       = length(regexall("@@secret:[a-z0-9_]+@@", file.content)) > 0 ? "/etc/hawser/templates${file.path}" : file.path
   })]
 
   artifacts = [for artifact in var.part.artifacts : {
