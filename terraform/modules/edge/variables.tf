@@ -3,6 +3,7 @@ variable "hosts" {
   type = map(object({
     name           = string
     address        = string
+    address6       = optional(string)
     public_address = optional(string)
     rack           = string
     cores          = number
