@@ -325,3 +325,21 @@ run "the_whole_design_on_these_hosts_is_warned_of" {
   }
   expect_failures = [check.capacity]
 }
+
+run "a_trial_on_one_host_of_each_is_possible_when_asked_for" {
+  command = plan
+
+  variables {
+    allow_unsafe = true
+    hosts        = [for host in var.hosts : host if endswith(host.name, "-1")]
+    log          = { cluster_id = "5L6g3nShT-eMCtK--X86sw", partitions = 64, replication = 1, min_insync = 1 }
+    store        = { replication = 1 }
+    targets      = { online = 1, messages_per_second = 1, messages_per_day = 1 }
+  }
+
+  assert {
+    condition     = strcontains(output.files["edge-1"]["/etc/hawser/gateway.toml"], "allow_unsafe_log = true") && !module.redis.cluster
+    error_message = "the programs are told, and one Redis is no cluster"
+  }
+  expect_failures = [check.spare, check.capacity]
+}
