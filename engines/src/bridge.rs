@@ -115,7 +115,7 @@ mod tests {
         let short = Duration::from_millis(20);
         let since = Instant::now();
         let late = bridge.wait(short, async {
-            tokio::time::sleep(Duration::from_secs(60)).await
+            tokio::time::sleep(Duration::from_secs(60)).await;
         });
         assert_eq!(late, Err(Elapsed(short)));
         assert!(since.elapsed() < Duration::from_secs(30));

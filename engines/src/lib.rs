@@ -12,6 +12,8 @@ pub mod kafka;
 #[cfg(feature = "bridge")]
 pub mod latency;
 pub mod log;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod presence;
 #[cfg(feature = "redis")]
 pub mod redis;
