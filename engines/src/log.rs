@@ -199,7 +199,8 @@ pub struct Watermarks {
 pub trait Log: Send + Sync {
     /// Number of partitions of a topic, a power of two; constant while the generation is.
     fn partitions(&self, topic: Topic) -> u32;
-    /// Generation of a topic, from 1; rises when the log is recreated, truncated, restored or repartitioned.
+    /// Generation of a topic, from 1; rises when the log is recreated, truncated, restored or repartitioned. It may
+    /// rise while the log is open: positions, offsets and readers of the one before are not those of the new one.
     fn generation(&self, topic: Topic) -> u16;
     /// Enqueues one record; never blocks. The outcome goes to `done` with `tag`, exactly once,
     /// unless this call itself fails. "Appended" means durable: fsynced (embedded), acks=all (Kafka);
@@ -242,6 +243,14 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// The log cannot be reached.
     fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, ReadError>;
+    /// The next offset to be written of every partition, in their order. May block; adapters make few round trips of it.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    fn ends(&self, topic: Topic) -> Result<Vec<u64>, ReadError> {
+        let all = 0..self.partitions(topic);
+        all.map(|p| Ok(self.watermarks(topic, p)?.high)).collect()
+    }
     /// Records the position up to which `group` has processed a partition.
     ///
     /// # Errors

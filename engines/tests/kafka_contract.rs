@@ -6,51 +6,15 @@
 mod support;
 
 use hawser_engines::contract::log_suite;
-use hawser_engines::kafka::{KafkaConfig, KafkaError, KafkaLog, KafkaRetention};
+use hawser_engines::kafka::{Compression, KafkaConfig, KafkaError, KafkaLog, Lag};
 use hawser_engines::log::{Log, ReadError, Start, Topic};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+use support::kafka::{brokers, config};
 use support::{NoWake, PATIENCE, append, outcomes, read_all, record, values};
-
-/// The brokers to test against, or a loud skip.
-fn brokers() -> Option<String> {
-    let brokers = std::env::var("HAWSER_TEST_KAFKA").ok();
-    if brokers.is_none() {
-        println!("SKIPPED: HAWSER_TEST_KAFKA is not set (dev/engines up kafka prints it)");
-    }
-    brokers
-}
-
-/// A name that no other run has used.
-fn prefix(test: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    format!("{test}-{}-{}.", std::process::id(), now.as_nanos())
-}
-
-/// Topics of its own, with as many copies as there are brokers.
-fn config(brokers: &str, test: &str) -> KafkaConfig {
-    let mut config = KafkaConfig::new(brokers);
-    let copies = u16::try_from(brokers.split(',').count()).unwrap();
-    config.prefix = prefix(test);
-    config.partitions = 4;
-    config.replication = copies;
-    config.min_insync = copies.min(2);
-    config.allow_unsafe = copies < 2;
-    let forever = KafkaRetention {
-        time_ms: u64::MAX,
-        bytes: u64::MAX,
-    };
-    // The suite's records are stamped years ago.
-    config.chat_messages = forever;
-    config.delivery = forever;
-    config.other = forever;
-    config.audit = forever;
-    config.ephemeral = forever;
-    config
-}
 
 fn open(brokers: &str, test: &str) -> Arc<dyn Log> {
     Arc::new(KafkaLog::open(config(brokers, test)).unwrap())
@@ -86,7 +50,7 @@ fn unsafe_settings_refuse_to_start_and_name_the_setting_and_the_fix() {
     let faults = [
         "chat-messages has replication factor = 1",
         "chat-messages has min.insync.replicas = 1",
-        "allow_unsafe = true",
+        "allow_unsafe_log = true",
     ];
     refused_as_unsafe(&config, &faults);
     refused_as_unsafe(&config, &["Set replication = 3", "Set min_insync = 2"]);
@@ -143,10 +107,7 @@ fn another_node_finds_the_same_topics_records_and_positions() {
     }
     first.commit("ingest", Topic::ChatMessages, 2, 2).unwrap();
     drop(first);
-    let mut other = config;
-    // Existing topics keep what they have.
-    other.partitions = 16;
-    let second = KafkaLog::open(other).unwrap();
+    let second = KafkaLog::open(config).unwrap();
     assert_eq!(second.partitions(Topic::ChatMessages), 4);
     assert_eq!(second.generation(Topic::ChatMessages), 1);
     assert_eq!(
@@ -235,4 +196,133 @@ fn a_reader_that_retention_has_overtaken_is_told_the_bounds_and_seeks_on() {
         .consumer(Topic::Delivery, 0, Start::At(5), wake)
         .unwrap();
     assert_eq!(consumer.position(), 60);
+}
+
+/// Opening is refused, and what is said names all these.
+fn refused(config: KafkaConfig, parts: &[&str]) {
+    let said = KafkaLog::open(config).err().unwrap().to_string();
+    for part in parts {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+}
+
+#[test]
+fn another_number_of_partitions_than_there_are_is_refused_and_names_the_key() {
+    let Some(brokers) = brokers() else { return };
+    let mut config = config(&brokers, "count");
+    drop(KafkaLog::open(config.clone()).unwrap());
+    config.partitions = 16;
+    refused(config, &["chat-messages", "has 4", "log.partitions = 4"]);
+}
+
+#[test]
+fn two_clusters_that_share_a_prefix_are_noticed_and_the_second_makes_nothing() {
+    let Some(brokers) = brokers() else { return };
+    let mut config = config(&brokers, "shared");
+    config.cluster = "east".to_owned();
+    let first = KafkaLog::open(config.clone()).unwrap();
+    let id = first.cluster_id().to_owned();
+    assert_eq!(id.len(), 36, "{id}");
+    let again = KafkaLog::open(config.clone()).unwrap();
+    assert_eq!(again.cluster_id(), id, "the same for every node");
+    config.cluster = "west".to_owned();
+    refused(config, &["log.prefix", "log.cluster", "east", "west", &id]);
+}
+
+#[test]
+fn nodes_that_start_at_once_agree_on_the_cluster() {
+    let Some(brokers) = brokers() else { return };
+    let config = config(&brokers, "at-once");
+    let opened: Vec<_> = (0..3)
+        .map(|_| {
+            let config = config.clone();
+            std::thread::spawn(move || KafkaLog::open(config).unwrap())
+        })
+        .collect();
+    let logs: Vec<_> = opened.into_iter().map(|t| t.join().unwrap()).collect();
+    for log in &logs {
+        assert_eq!(log.cluster_id(), logs[0].cluster_id());
+    }
+}
+
+#[test]
+fn topics_of_a_newer_version_are_refused() {
+    let Some(brokers) = brokers() else { return };
+    let config = config(&brokers, "newer");
+    let log = KafkaLog::open(config.clone()).unwrap();
+    let mut mark = record(
+        Topic::Leases,
+        0,
+        br#"{"version":2,"layout":7,"id":"x","name":"hawser"}"#,
+    );
+    mark.key = bytes::Bytes::from_static(b"cluster");
+    append(&log, mark).unwrap();
+    drop(log);
+    refused(config, &["layout 7", "newer version", "upgrade"]);
+}
+
+#[test]
+fn leases_are_compacted_in_one_partition_and_every_topic_is_there() {
+    let Some(brokers) = brokers() else { return };
+    let log = KafkaLog::open(config(&brokers, "topics")).unwrap();
+    for topic in Topic::ALL {
+        let expected = if *topic == Topic::Leases { 1 } else { 4 };
+        assert_eq!(log.partitions(*topic), expected, "{}", topic.name());
+        let ends = log.ends(*topic).unwrap();
+        assert_eq!(ends.len(), expected as usize, "{}", topic.name());
+    }
+    assert!(
+        log.ends(Topic::Leases).unwrap()[0] > 0,
+        "the cluster's record"
+    );
+}
+
+#[test]
+fn lags_are_between_what_is_committed_and_the_end() {
+    let Some(brokers) = brokers() else { return };
+    let log = KafkaLog::open(config(&brokers, "lags")).unwrap();
+    for value in [b"a", b"b", b"c"] {
+        append(&log, record(Topic::ChatMessages, 2, value)).unwrap();
+    }
+    let of = |lags: &[Lag]| lags.iter().map(Lag::records).collect::<Vec<_>>();
+    assert_eq!(of(&log.lags().unwrap()), [0, 0, 3, 0]);
+    log.commit("ingest", Topic::ChatMessages, 2, 2).unwrap();
+    let lags = log.lags().unwrap();
+    assert_eq!(of(&lags), [0, 0, 1, 0]);
+    assert_eq!((lags[2].committed, lags[2].end), (Some(2), 3));
+    assert_eq!(lags[1].committed, None);
+    assert_eq!(log.ends(Topic::ChatMessages), Ok(vec![0, 0, 3, 0]));
+}
+
+#[test]
+fn a_start_waits_for_absent_brokers_as_long_as_it_is_told() {
+    let mut config = KafkaConfig::new("127.0.0.1:9");
+    config.call_timeout = Duration::from_millis(500);
+    config.open_timeout = Duration::from_secs(3);
+    let began = Instant::now();
+    let error = KafkaLog::open(config).err().unwrap();
+    assert!(matches!(&error, KafkaError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("refused"), "{error}");
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(2_500) && took < Duration::from_secs(6),
+        "{took:?}"
+    );
+}
+
+#[test]
+fn every_compression_carries_records_as_they_were() {
+    let Some(brokers) = brokers() else { return };
+    for codec in Compression::ALL {
+        let mut config = config(&brokers, codec.name());
+        config.compression = *codec;
+        let log = KafkaLog::open(config).unwrap();
+        let value = vec![b'x'; 100_000];
+        append(&log, record(Topic::ChatMessages, 1, &value)).unwrap();
+        assert_eq!(
+            values(&log, Topic::ChatMessages, 1, 0),
+            [value],
+            "{codec:?}"
+        );
+    }
 }

@@ -2,8 +2,7 @@
 
 use super::error::KafkaError;
 use crate::log::Topic;
-use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// How long records of a topic are kept, per partition; whichever bound is reached first.
@@ -15,6 +14,49 @@ pub struct KafkaRetention {
     pub bytes: u64,
 }
 
+/// How batches are compressed by the producer, kept so by brokers, and undone by consumers.
+/// `docs/kafka.md` has what each costs and saves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4: the default.
+    #[default]
+    Lz4,
+    /// Zstandard: smaller, dearer.
+    Zstd,
+    /// Snappy.
+    Snappy,
+}
+
+impl Compression {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::None, Self::Lz4, Self::Zstd, Self::Snappy];
+
+    /// As Kafka and the configuration name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+            Self::Snappy => "snappy",
+        }
+    }
+}
+
+impl FromStr for Compression {
+    type Err = KafkaError;
+
+    fn from_str(text: &str) -> Result<Self, KafkaError> {
+        let found = Self::ALL.iter().copied().find(|c| c.name() == text);
+        found.ok_or(KafkaError::Setting {
+            key: "compression",
+            rule: "`none`, `lz4`, `zstd` or `snappy`",
+        })
+    }
+}
+
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Configuration of [`super::KafkaLog`].
@@ -24,8 +66,12 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// Goes before every topic's and group's name. Default none.
     pub prefix: String,
-    /// Partitions of topics that are made here, a power of two from 1 to 65,536; existing topics keep
-    /// what they have. Default 16.
+    /// The operator's name of this cluster (`log.cluster`), kept in the `leases` topic: a prefix that is in use under
+    /// another name refuses to start. Default `hawser`.
+    pub cluster: String,
+    /// Partitions of every topic but `leases` (which has one), a power of two from 1 to 65,536. Topics are made
+    /// with it; topics that have another count refuse to start, but for a `chat-messages` that was grown.
+    /// Default 16.
     pub partitions: u32,
     /// Copies of topics that are made here. Default 3.
     pub replication: u16,
@@ -40,7 +86,7 @@ pub struct KafkaConfig {
     pub chat_messages: KafkaRetention,
     /// `delivery`. Default 24 h.
     pub delivery: KafkaRetention,
-    /// `cursors`, `dead-letters`. Default 30 days.
+    /// `cursors`, `dead-letters`, `media-events`, `system-notifications`, `group-members`. Default 30 days.
     pub other: KafkaRetention,
     /// `audit-logs`. Default 400 days.
     pub audit: KafkaRetention,
@@ -50,8 +96,14 @@ pub struct KafkaConfig {
     pub queue_records_max: u32,
     /// Their bytes, KiB; more are refused. Default 65,536 (64 MiB).
     pub queue_kib_max: u32,
-    /// How long a record waits for company on its way to a broker. Default 0.5 ms.
+    /// How batches are compressed. Default lz4.
+    pub compression: Compression,
+    /// How long a record waits for company on its way to a broker, up to 1 s. Default 0.5 ms.
     pub linger: Duration,
+    /// A batch of one partition leaves at this size at the latest, KiB, from 1 to 1,024. Default 256.
+    pub batch_kib: u32,
+    /// A batch leaves with this many records at the latest, from 1 to 1,000,000. Default 10,000.
+    pub batch_records_max: u32,
     /// How long a record is tried, failovers included, before its outcome is called unknown. Default 10 s.
     pub produce_timeout: Duration,
     /// While no broker answers, what waits longer than this is answered unknown, and what is new is
@@ -63,6 +115,9 @@ pub struct KafkaConfig {
     pub readers_max: usize,
     /// Bound of every blocking call to the brokers. Default 5 s.
     pub call_timeout: Duration,
+    /// How long opening waits for brokers that do not answer; it says so every five seconds. Default zero: not
+    /// beyond one `call_timeout`.
+    pub open_timeout: Duration,
     /// Any other property of librdkafka, as it is named there (`security.protocol`, `sasl.username`, ...).
     /// The ones that this adapter sets are refused.
     pub properties: Vec<(String, String)>,
@@ -87,6 +142,12 @@ const OURS: &[&str] = &[
     "queue.buffering.max.messages",
     "queue.buffering.max.kbytes",
     "allow.auto.create.topics",
+    "compression.type",
+    "compression.codec",
+    "linger.ms",
+    "queue.buffering.max.ms",
+    "batch.size",
+    "batch.num.messages",
 ];
 
 impl KafkaConfig {
@@ -100,6 +161,7 @@ impl KafkaConfig {
         Self {
             brokers: brokers.into(),
             prefix: String::new(),
+            cluster: "hawser".to_owned(),
             partitions: 16,
             replication: 3,
             min_insync: 2,
@@ -115,12 +177,16 @@ impl KafkaConfig {
             },
             queue_records_max: 65_536,
             queue_kib_max: 65_536,
+            compression: Compression::default(),
             linger: Duration::from_micros(500),
+            batch_kib: 256,
+            batch_records_max: 10_000,
             produce_timeout: Duration::from_secs(10),
             down_timeout: Duration::from_millis(600),
             prefetch_kib: 1_024,
             readers_max: 4,
             call_timeout: Duration::from_secs(5),
+            open_timeout: Duration::ZERO,
             properties: Vec::new(),
         }
     }
@@ -160,6 +226,20 @@ impl KafkaConfig {
         if self.prefix.len() > 100 || !self.prefix.chars().all(named) {
             return fail("prefix", "at most 100 letters, digits, '.', '_', '-'");
         }
+        if self.cluster.is_empty() || self.cluster.len() > 100 || !self.cluster.chars().all(named) {
+            return fail("cluster", "1 to 100 letters, digits, '.', '_', '-'");
+        }
+        if self.linger > Duration::from_secs(1) {
+            return fail("linger", "at most 1 s");
+        }
+        if !(1..=1_024).contains(&self.batch_kib)
+            || !(1..=1_000_000).contains(&self.batch_records_max)
+        {
+            return fail(
+                "batch_kib and batch_records_max",
+                "from 1 to 1,024 KiB, and from 1 to 1,000,000",
+            );
+        }
         if self.queue_records_max == 0 || self.queue_kib_max < 2_048 {
             return fail(
                 "queue_records_max and queue_kib_max",
@@ -175,125 +255,32 @@ impl KafkaConfig {
         if self.down_timeout >= self.produce_timeout || self.down_timeout.as_millis() < 100 {
             return fail("down_timeout", "from 100 ms to below produce_timeout");
         }
-        for (key, _) in &self.properties {
+        for (key, value) in &self.properties {
             if OURS.contains(&key.as_str()) {
                 return Err(KafkaError::Property { key: key.clone() });
+            }
+            if let Some(what) = not_built(key, value) {
+                return Err(KafkaError::NotBuilt {
+                    key: key.clone(),
+                    what,
+                });
             }
         }
         Ok(())
     }
-
-    /// What every client has in common.
-    fn client(&self) -> ClientConfig {
-        let mut client = ClientConfig::new();
-        client
-            .set_log_level(RDKafkaLogLevel::Info)
-            .set("bootstrap.servers", &self.brokers)
-            .set("client.id", "hawser")
-            .set("socket.nagle.disable", "true")
-            .set("socket.keepalive.enable", "true")
-            .set("socket.timeout.ms", "10000")
-            .set("socket.connection.setup.timeout.ms", "3000")
-            .set("reconnect.backoff.ms", "50")
-            .set("reconnect.backoff.max.ms", "500")
-            .set("retry.backoff.ms", "50")
-            .set("retry.backoff.max.ms", "500")
-            .set("topic.metadata.refresh.interval.ms", "30000")
-            .set("topic.metadata.refresh.fast.interval.ms", "50")
-            .set("allow.auto.create.topics", "false");
-        for (key, value) in &self.properties {
-            client.set(key, value);
-        }
-        client
-    }
-
-    /// The producer of durable records: acks=all, idempotent, in order.
-    pub(super) fn durable_producer(&self) -> ClientConfig {
-        let mut client = self.client();
-        client
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
-            .set("linger.ms", millis(self.linger))
-            .set("message.timeout.ms", millis(self.produce_timeout))
-            .set("request.timeout.ms", millis(self.call_timeout))
-            .set(
-                "queue.buffering.max.messages",
-                self.queue_records_max.to_string(),
-            )
-            .set("queue.buffering.max.kbytes", self.queue_kib_max.to_string());
-        client
-    }
-
-    /// The producer of ephemeral records: nobody waits for them, and they do not wait.
-    pub(super) fn ephemeral_producer(&self) -> ClientConfig {
-        let mut client = self.client();
-        client
-            .set("acks", "0")
-            .set("linger.ms", "2")
-            .set("message.timeout.ms", "2000")
-            .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
-            .set("queue.buffering.max.messages", "16384")
-            .set("queue.buffering.max.kbytes", "16384");
-        client
-    }
-
-    /// The client for metadata, watermarks and administration.
-    pub(super) fn admin(&self) -> ClientConfig {
-        self.client()
-    }
-
-    /// A consumer with manually assigned partitions. librdkafka wants a group's name; nothing joins it.
-    fn consumer(&self, group: &str) -> ClientConfig {
-        let mut client = self.client();
-        client
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_uncommitted")
-            .set("check.crcs", "true")
-            .set("fetch.error.backoff.ms", "50")
-            .set("fetch.queue.backoff.ms", "5")
-            .set("queued.min.messages", "10000")
-            .set(
-                "queued.max.messages.kbytes",
-                self.prefetch_kib.max(64).to_string(),
-            )
-            // A request that waits at the broker holds up a partition that is assigned meanwhile.
-            .set("fetch.wait.max.ms", "50")
-            .set("fetch.message.max.bytes", "1048576");
-        client
-    }
-
-    /// The consumer of a node's live readers.
-    pub(super) fn live_consumer(&self) -> ClientConfig {
-        self.consumer(&format!("{}hawser-live", self.prefix))
-    }
-
-    /// A consumer for one blocking read after the other.
-    pub(super) fn read_consumer(&self) -> ClientConfig {
-        let mut client = self.consumer(&format!("{}hawser-read", self.prefix));
-        client
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "10");
-        client
-    }
-
-    /// A consumer that only commits, and asks for what is committed.
-    pub(super) fn group_consumer(&self, group: &str) -> ClientConfig {
-        let mut client = self.consumer(&format!("{}{group}", self.prefix));
-        // A coordinator that is away holds up a commit for this long.
-        client.set("coordinator.query.interval.ms", millis(self.call_timeout));
-        client
-    }
 }
 
-/// Largest record on the wire: a value of 1 MiB, a key, and the framing of a batch.
-pub(super) const MESSAGE_BYTES_MAX: u64 = (1 << 20) + (64 << 10) + 4_096;
-
-fn millis(duration: Duration) -> String {
-    format!("{}", duration.as_micros() as f64 / 1_000.0)
+/// What this build of librdkafka lacks for a property: it is built without OpenSSL.
+fn not_built(key: &str, value: &str) -> Option<&'static str> {
+    let value = value.to_ascii_lowercase();
+    match key {
+        "security.protocol" if value == "ssl" || value == "sasl_ssl" => Some("TLS"),
+        "sasl.mechanism" | "sasl.mechanisms" if value != "plain" => {
+            Some("SASL other than PLAIN (SCRAM, OAUTHBEARER, GSSAPI)")
+        }
+        _ if key.starts_with("ssl.") || key == "enable.ssl.certificate.verification" => Some("TLS"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -321,21 +308,41 @@ mod tests {
     }
 
     #[test]
-    fn a_property_that_carries_a_guarantee_is_refused() {
-        let said = key_of(|c| c.properties.push(("acks".into(), "1".into())));
-        assert!(said.contains("acks"), "{said}");
+    fn new_settings_have_bounds_too() {
+        assert!(key_of(|c| c.cluster = String::new()).contains("cluster"));
+        assert!(key_of(|c| c.linger = Duration::from_secs(2)).contains("linger"));
+        assert!(key_of(|c| c.batch_kib = 0).contains("batch_kib"));
+        let wrong = "gzip".parse::<Compression>().expect_err("not offered");
+        assert!(wrong.to_string().contains("compression"), "{wrong}");
+        for codec in Compression::ALL {
+            assert_eq!(codec.name().parse(), Ok(*codec));
+        }
     }
 
     #[test]
-    fn librdkafka_knows_every_property() {
-        let config = KafkaConfig::new("127.0.0.1:1");
-        for producer in [config.durable_producer(), config.ephemeral_producer()] {
-            producer.create_native_config().expect("known properties");
+    fn what_this_build_lacks_is_named_with_a_way_out() {
+        for (key, value) in [
+            ("security.protocol", "SASL_SSL"),
+            ("ssl.ca.location", "ca.pem"),
+            ("sasl.mechanisms", "SCRAM-SHA-256"),
+        ] {
+            let said = key_of(|c| c.properties.push((key.into(), value.into())));
+            assert!(
+                said.contains(key) && said.contains("not in this build"),
+                "{said}"
+            );
         }
-        for consumer in [config.live_consumer(), config.read_consumer()] {
-            consumer.create_native_config().expect("known properties");
-        }
-        let group = config.group_consumer("ingest");
-        group.create_native_config().expect("known properties");
+        let mut plain = KafkaConfig::new("b:1");
+        plain.properties = vec![
+            ("security.protocol".into(), "sasl_plaintext".into()),
+            ("sasl.mechanism".into(), "PLAIN".into()),
+        ];
+        assert_eq!(plain.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_property_that_carries_a_guarantee_is_refused() {
+        let said = key_of(|c| c.properties.push(("acks".into(), "1".into())));
+        assert!(said.contains("acks"), "{said}");
     }
 }

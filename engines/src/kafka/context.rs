@@ -29,8 +29,15 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: Native, reason: &str) {
-        if let Native::Global(RDKafkaErrorCode::AllBrokersDown) = error {
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.health.suspect();
+        } else {
+            let credentials = matches!(
+                code,
+                Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)
+            );
+            self.health.complain(reason, credentials);
         }
         tracing::debug!(%error, reason, "librdkafka");
     }

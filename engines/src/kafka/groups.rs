@@ -4,11 +4,12 @@
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::live::{bury, list, offset, serve, unavailable};
+use super::produce::number;
 use crate::log::ReadError;
-use rdkafka::Offset;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,33 @@ impl Groups {
                 Offset::Offset(at) => u64::try_from(at).ok(),
                 _ => None,
             })
+        })
+    }
+
+    /// The committed offsets of all partitions of a topic, in one request.
+    pub(super) fn committed_of_all(
+        &self,
+        group: &str,
+        topic: &str,
+        partitions: u32,
+    ) -> Result<Vec<Option<u64>>, ReadError> {
+        let client = self.client(group)?;
+        let timeout = self.config.call_timeout;
+        self.patiently(|| {
+            let mut list = TopicPartitionList::with_capacity(partitions as usize);
+            for partition in 0..partitions {
+                list.add_partition(topic, number(partition));
+            }
+            let answer = client.committed_offsets(list, timeout)?;
+            let mut found = vec![None; partitions as usize];
+            for element in answer.elements() {
+                element.error()?;
+                let at = usize::try_from(element.partition()).unwrap_or(usize::MAX);
+                if let (Some(place), Offset::Offset(at)) = (found.get_mut(at), element.offset()) {
+                    *place = u64::try_from(at).ok();
+                }
+            }
+            Ok(found)
         })
     }
 

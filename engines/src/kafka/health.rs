@@ -2,6 +2,7 @@
 //! every broker, and a probe. While they do not, appends are refused at once instead of queued.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Shared by the producers' callbacks (which report) and the watch (which decides).
@@ -12,6 +13,14 @@ pub(super) struct Health {
     suspected: AtomicBool,
     /// Milliseconds since `began` of the last sign of life.
     heard_ms: AtomicU64,
+    told: Mutex<Told>,
+}
+
+/// librdkafka's last words about brokers that it cannot use.
+#[derive(Debug, Default)]
+struct Told {
+    complaint: Option<String>,
+    credentials: Option<String>,
 }
 
 impl Health {
@@ -22,6 +31,7 @@ impl Health {
             down: AtomicBool::new(false),
             suspected: AtomicBool::new(false),
             heard_ms: AtomicU64::new(0),
+            told: Mutex::default(),
         }
     }
 
@@ -37,6 +47,29 @@ impl Health {
     /// A client cannot reach any broker: worth a probe at once.
     pub(super) fn suspect(&self) {
         self.suspected.store(true, Ordering::Relaxed);
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client has something to say of a broker.
+    pub(super) fn complain(&self, reason: &str, of_credentials: bool) {
+        let mut told = self.told();
+        told.complaint = Some(reason.to_owned());
+        if of_credentials {
+            told.credentials = Some(reason.to_owned());
+        }
+    }
+
+    /// The last complaint.
+    pub(super) fn complaint(&self) -> Option<String> {
+        self.told().complaint.clone()
+    }
+
+    /// What a broker said when it refused our credentials, if one did.
+    pub(super) fn refused_credentials(&self) -> Option<String> {
+        self.told().credentials.clone()
     }
 
     /// Whether appends are refused.

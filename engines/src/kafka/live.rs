@@ -2,10 +2,10 @@
 //! its own that its owner polls and that wakes its owner. A second reader of the same partition gets a
 //! place on a second handle.
 
+use super::admin::Admin;
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::produce::number;
-use super::topics::Admin;
 use crate::log::{Consumer, ReadError, Record, Wake};
 use bytes::{Bytes, BytesMut};
 use rdkafka::config::FromClientConfigAndContext;

@@ -10,34 +10,48 @@
 //! `consumer`, `read`, `watermarks`, `commit` and `committed` wait for brokers and belong on a control
 //! thread; `produce`, `poll` and `position` never wait.
 
+mod admin;
+mod clients;
 mod config;
 mod context;
 mod error;
+mod fence;
 mod groups;
+mod grow;
 mod health;
+mod lags;
+mod leases;
 mod live;
+mod marks;
+mod names;
 mod produce;
 mod read;
 mod safety;
+mod switch;
 mod topics;
 mod watch;
 
-pub use config::{KafkaConfig, KafkaRetention};
+pub use config::{Compression, KafkaConfig, KafkaRetention};
 pub use error::KafkaError;
+pub use grow::{GrowError, GrowStep, grow};
+pub use lags::Lag;
 pub use safety::Unsafe;
 
+use self::admin::Admin;
 use self::context::Context;
 use self::groups::Groups;
 use self::health::Health;
+use self::leases::Leases;
 use self::live::Live;
-use self::produce::{Producers, number, refused};
+use self::produce::{GROWING_RETRY_MS, Producers, number, refused};
 use self::read::{Readers, Stretch};
-use self::topics::{Admin, Topics};
+use self::topics::{TopicState, place};
 use crate::log::{
     Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic, Wake,
     Watermarks,
 };
-use std::sync::Arc;
+use arc_swap::ArcSwap;
+use std::sync::{Arc, Mutex};
 
 /// Largest value of a record, bytes.
 const VALUE_BYTES_MAX: usize = 1 << 20;
@@ -47,9 +61,11 @@ const KEY_BYTES_MAX: usize = (1 << 16) - 1;
 /// Everything that lives as long as the log.
 struct Shared {
     config: KafkaConfig,
-    topics: Topics,
-    names: Vec<Arc<str>>,
-    probe_topic: String,
+    /// In the order of [`Topic::ALL`]; replaced when a topic's next generation counts.
+    topics: Vec<ArcSwap<TopicState>>,
+    leases: Mutex<Leases>,
+    cluster_id: String,
+    probe_topic: Arc<str>,
     health: Arc<Health>,
     admin: Arc<Admin>,
     producers: Producers,
@@ -65,7 +81,7 @@ pub struct KafkaLog {
 }
 
 impl KafkaLog {
-    /// Connects, makes missing topics, and judges their settings.
+    /// Connects, waiting up to `open_timeout`; makes missing topics; compares whose they are; judges their settings.
     ///
     /// # Errors
     /// The operator's: see [`KafkaError`], each says the way out.
@@ -75,24 +91,26 @@ impl KafkaLog {
         let context = Context {
             health: Arc::clone(&health),
         };
-        let admin = Arc::new(Admin::new(&config, context.clone())?);
-        let topics = admin.prepare(&config)?;
+        let admin = Arc::new(Admin::new(&config, &context)?);
+        let found = topics::prepare(&admin, &config, &context)?;
         let producers = Producers::new(&config, &health)?;
-        let names = Topic::ALL
-            .iter()
-            .map(|t| topics.of(*t).name.as_str().into());
-        let shared = Arc::new(Shared {
-            names: names.collect(),
-            probe_topic: topics.of(Topic::Delivery).name.clone(),
+        let topics = found.topics.into_iter().map(ArcSwap::from_pointee);
+        let topics: Vec<ArcSwap<TopicState>> = topics.collect();
+        let mut shared = Shared {
+            probe_topic: Arc::clone(&topics[place(Topic::Delivery)].load().name),
+            topics,
+            leases: Mutex::new(found.leases),
+            cluster_id: String::new(),
             live: Arc::new(Live::new(&config, &context, &admin)),
             readers: Readers::new(&config, &context),
             groups: Groups::new(&config, &context),
             config,
-            topics,
             health,
             admin,
             producers,
-        });
+        };
+        shared.cluster_id = switch::identify(&shared)?;
+        let shared = Arc::new(shared);
         let watched = Arc::downgrade(&shared);
         std::thread::Builder::new()
             .name("hawser-kafka".to_owned())
@@ -103,14 +121,17 @@ impl KafkaLog {
         Ok(Self { shared })
     }
 
-    fn name(&self, topic: Topic) -> &Arc<str> {
-        let at = Topic::ALL.iter().position(|t| *t == topic).unwrap_or(0);
-        &self.shared.names[at]
+    /// The random id that this cluster's topics got when they were made: whoever keeps it beside another engine's
+    /// data notices that the two do not belong together.
+    #[must_use]
+    pub fn cluster_id(&self) -> &str {
+        &self.shared.cluster_id
     }
 
     fn place(&self, topic: Topic, partition: u32) -> Result<(Arc<str>, u32), ReadError> {
-        if partition < self.partitions(topic) {
-            return Ok((Arc::clone(self.name(topic)), partition));
+        let state = self.shared.state(topic);
+        if partition < state.partitions {
+            return Ok((Arc::clone(&state.name), partition));
         }
         Err(ReadError::Unavailable {
             reason: "no such partition".to_owned(),
@@ -118,13 +139,19 @@ impl KafkaLog {
     }
 }
 
+impl Shared {
+    fn state(&self, topic: Topic) -> arc_swap::Guard<Arc<TopicState>> {
+        self.topics[place(topic)].load()
+    }
+}
+
 impl Log for KafkaLog {
     fn partitions(&self, topic: Topic) -> u32 {
-        self.shared.topics.of(topic).partitions
+        self.shared.state(topic).partitions
     }
 
     fn generation(&self, topic: Topic) -> u16 {
-        self.shared.topics.of(topic).generation
+        self.shared.state(topic).generation
     }
 
     /// As the port says; an ephemeral record's offset is not known and given as 0.
@@ -140,16 +167,24 @@ impl Log for KafkaLog {
         if record.key.len() > KEY_BYTES_MAX {
             return Err(refused("a key of more than 65,535 bytes", 0));
         }
-        if record.partition >= self.partitions(record.topic) {
+        let state = self.shared.state(record.topic);
+        if state.fenced {
+            return Err(refused("the topic is being grown", GROWING_RETRY_MS));
+        }
+        let record = switch::placed(record, &state);
+        if record.partition >= state.partitions {
             return Err(refused("no such partition", 0));
         }
-        let name = self.name(record.topic);
         if record.topic.ephemeral() {
-            self.shared.producers.append_ephemeral(name, &record)?;
+            self.shared
+                .producers
+                .append_ephemeral(&state.name, &record)?;
             done.appended(tag, Ok(0));
             return Ok(());
         }
-        self.shared.producers.append(name, &record, tag, done)
+        self.shared
+            .producers
+            .append(&state.name, &record, tag, done)
     }
 
     fn consumer(
@@ -232,6 +267,12 @@ impl Log for KafkaLog {
     ) -> Result<Option<u64>, ReadError> {
         let place = self.place(topic, partition)?;
         self.shared.groups.committed(group, &place)
+    }
+
+    fn ends(&self, topic: Topic) -> Result<Vec<u64>, ReadError> {
+        let state = self.shared.state(topic);
+        let ends = self.shared.admin.ends(&state.name, state.partitions);
+        ends.map_err(|reason| ReadError::Unavailable { reason })
     }
 
     fn writable(&self) -> Result<(), String> {

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const FULL_RETRY_MS: u32 = 200;
 /// Hint for a client whose record found no broker, milliseconds.
 const DOWN_RETRY_MS: u32 = 1_000;
+/// Hint for a client whose record found its topic fenced while the next generation is made, milliseconds.
+pub(super) const GROWING_RETRY_MS: u32 = 1_000;
 
 /// One durable record on its way. Its outcome is given once, by whoever comes first: the delivery
 /// report, or the watch while no broker answers.
@@ -272,10 +274,12 @@ fn outcome(error: &Native) -> ProduceError {
     use RDKafkaErrorCode as Code;
     let reason = error.to_string();
     match error.rdkafka_error_code() {
+        // Sizes were looked at before: the topic is fenced.
+        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) => {
+            refused("the topic takes no records now", GROWING_RETRY_MS)
+        }
         Some(
-            Code::MessageSizeTooLarge
-            | Code::MessageBatchTooLarge
-            | Code::InvalidMessage
+            Code::InvalidMessage
             | Code::InvalidTimestamp
             | Code::PolicyViolation
             | Code::TopicAuthorizationFailed

@@ -1,7 +1,8 @@
 //! Settings of topics with which "acknowledged" would not mean durable, or time not the sender's:
 //! looked at on opening, because acks=all alone promises neither (`min.insync.replicas` is 1 by default).
 
-use super::config::MESSAGE_BYTES_MAX;
+use super::clients::MESSAGE_BYTES_MAX;
+use crate::log::Topic;
 
 /// A topic as the brokers describe it, or as it is about to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,7 +10,9 @@ pub(super) struct Described {
     pub(super) name: String,
     /// Not made yet: then the way out is in our own settings.
     pub(super) planned: bool,
-    pub(super) ephemeral: bool,
+    /// Its next generation is being made: it takes no records, on purpose.
+    pub(super) fenced: bool,
+    pub(super) kind: Topic,
     /// Copies of the partition that has the fewest.
     pub(super) replicas: usize,
     /// (setting, value) as in effect.
@@ -19,7 +22,7 @@ pub(super) struct Described {
 /// One setting that is not safe, and how it becomes so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the Kafka topic {topic} has {setting} = {found}: {why}. {fix}, or accept it with allow_unsafe = true"
+    "the Kafka topic {topic} has {setting} = {found}: {why}. {fix}, or accept it with allow_unsafe_log = true"
 )]
 pub struct Unsafe {
     /// The topic.
@@ -61,7 +64,7 @@ pub(super) fn judge(topic: &Described) -> Vec<Unsafe> {
             Fix::Set("CreateTime"),
         );
     }
-    if topic.ephemeral {
+    if topic.kind.ephemeral() {
         return found;
     }
     if topic.replicas < 2 {
@@ -90,7 +93,14 @@ pub(super) fn judge(topic: &Described) -> Vec<Unsafe> {
             Fix::Set("false"),
         );
     }
-    if let Some(policy) = value("cleanup.policy")
+    if topic.kind == Topic::Leases {
+        if let Some(policy) = value("cleanup.policy")
+            && policy != "compact"
+        {
+            let why = "retention would forget which generation of a topic counts";
+            complain("cleanup.policy", policy, why, Fix::Set("compact"));
+        }
+    } else if let Some(policy) = value("cleanup.policy")
         && policy.contains("compact")
     {
         complain(
@@ -101,6 +111,7 @@ pub(super) fn judge(topic: &Described) -> Vec<Unsafe> {
         );
     }
     if let Some(max) = number("max.message.bytes")
+        && !topic.fenced
         && u64::try_from(max).is_ok_and(|max| max < MESSAGE_BYTES_MAX)
     {
         complain(
@@ -167,7 +178,8 @@ mod tests {
         Described {
             name: "delivery".into(),
             planned: false,
-            ephemeral: false,
+            fenced: false,
+            kind: Topic::Delivery,
             replicas,
             settings,
         }
@@ -211,10 +223,27 @@ mod tests {
     #[test]
     fn of_an_ephemeral_topic_only_the_clock_matters() {
         let mut weak = topic(1, Some(("min.insync.replicas", "1")));
-        weak.ephemeral = true;
+        weak.kind = Topic::ChatTyping;
         assert_eq!(judge(&weak), []);
         let mut clock = topic(1, Some(("message.timestamp.type", "LogAppendTime")));
-        clock.ephemeral = true;
+        clock.kind = Topic::ChatTyping;
         assert_eq!(judge(&clock).len(), 1);
+    }
+
+    #[test]
+    fn of_leases_compaction_is_asked_and_of_a_fenced_topic_no_size() {
+        let mut leases = topic(3, Some(("cleanup.policy", "compact")));
+        leases.kind = Topic::Leases;
+        assert_eq!(judge(&leases), []);
+        let mut leases = topic(3, None);
+        leases.kind = Topic::Leases;
+        assert!(
+            judge(&leases)[0]
+                .to_string()
+                .contains("cleanup.policy=compact")
+        );
+        let mut fenced = topic(3, Some(("max.message.bytes", "1")));
+        fenced.fenced = true;
+        assert_eq!(judge(&fenced), []);
     }
 }

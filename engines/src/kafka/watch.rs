@@ -19,6 +19,8 @@ pub(super) fn run(shared: &Weak<Shared>) {
 }
 
 fn tick(shared: &Shared) {
+    shared.switch();
+    shared.admin.serve();
     shared.live.serve();
     shared.readers.serve();
     shared.groups.serve();

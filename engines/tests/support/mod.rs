@@ -1,6 +1,9 @@
 //! Shared by the tests: a caller that waits, and small makers.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
+
 use hawser_engines::embedded::{Durability, EmbeddedConfig, EmbeddedEngine};
 use hawser_engines::log::{Appended, Log, Produce, ProduceError, Record, Topic, Wake};
 use std::path::Path;
