@@ -26,8 +26,8 @@ cassandra_prepare() {
   same_as_before cassandra "$nodes" "$base" node
   java_17 >/dev/null
   if [ -n "$home" ]; then
-    ls "$home"/lib/*cassandra-5*.jar >/dev/null 2>&1 || die "$home is not an unpacked Apache Cassandra 5: no lib/apache-cassandra-5*.jar in it"
-    lib="$(cd "$home/lib" && pwd)"
+    ls "$home"/lib/*cassandra*-5*.jar >/dev/null 2>&1 || die "$home is not an unpacked Apache Cassandra 5: no lib/apache-cassandra-5*.jar in it"
+    lib="$(cd "$home/lib" && pwd -P)"
   else
     lib="$(artifacts cassandra 70)"
   fi
@@ -125,7 +125,7 @@ cassandra_start() { # NAME
   if [ "$major" -ge 18 ]; then settle+=(-Djava.security.manager=allow); fi
   launch "$name" java "-Xms$heap" "-Xmx$heap" -Xss512k -XX:+UseG1GC -XX:MaxGCPauseMillis=50 -XX:MaxDirectMemorySize=256m \
     -XX:+ParallelRefProcEnabled -XX:+PerfDisableSharedMem -XX:+ExitOnOutOfMemoryError -Djava.net.preferIPv4Stack=true \
-    "@$here/cassandra/jvm17.options" "-javaagent:$(find "$lib" -name 'jamm-*.jar' | head -1)" \
+    "@$here/cassandra/jvm17.options" "-javaagent:$(find -L "$lib" -name 'jamm-*.jar' | head -1)" \
     "-Dlogback.configurationFile=file://$here/cassandra/logback.xml" "-Dcassandra.config=file://$run/$name/cassandra.yaml" \
     "-Dcassandra.storagedir=$run/$name" "-Dcassandra.logdir=$run/$name" -Dcassandra-foreground=yes \
     "-Dcassandra.jmx.local.port=$(cassandra_jmx "$name")" -Dcassandra.superuser_setup_delay_ms=0 "${settle[@]}" \
@@ -137,7 +137,7 @@ cassandra_compile() {
   local lib out ecj; lib="$(get cassandra lib)"
   out="$cache/cql-$(printf '%s' "$lib" | cat - "$here/cassandra/Cql.java" | sha256sum | cut -c1-12)"
   if [ ! -f "$out/Cql.class" ]; then
-    ecj="$(find "$lib" -name 'ecj-*.jar' | head -1)"
+    ecj="$(find -L "$lib" -name 'ecj-*.jar' | head -1)"
     mkdir -p "$out"
     # shellcheck disable=SC2015 # no class, for whatever reason, is a failure
     java -cp "$ecj" org.eclipse.jdt.internal.compiler.batch.Main -17 -proc:none -nowarn \
@@ -175,6 +175,11 @@ cassandra_healthy() {
   for name in $all; do wait_for "$ready_s" "$all" "$name listens" cassandra_answers "$name"; done
   wait_for "$ready_s" "$all" "every node of Cassandra answers a query" \
     cassandra_cql "$(cassandra_address)" --wait "$(get cassandra nodes)" 20
+  # A login must not depend on one node.
+  if [ -n "$(get cassandra auth)" ] && [ "$(get cassandra nodes)" = 3 ]; then
+    cassandra_cql "$(cassandra_address)" "ALTER KEYSPACE system_auth WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}"
+    for name in $all; do cassandra_nodetool "$name" repair -full system_auth >> "$run/$name/log" 2>&1; done
+  fi
 }
 
 cassandra_nodetool() { # [NAME] ARGS..

@@ -49,7 +49,7 @@ artifacts() { # ENGINE MEGABYTES
     # Two of these at once, of two clusters, must not write the same files.
     (
       flock 8
-      [ -f "$lib/.complete" ] || mvn -B -q --strict-checksums -f "$here/$1/pom.xml" dependency:copy-dependencies \
+      [ -f "$lib/.complete" ] || mvn -B -q --strict-checksums -f "$here/$1/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
         -DoutputDirectory="$lib" >&2
     ) 8> "$lib.lock" || die "the Maven artifacts of Apache ${1^} cannot be had; take a distribution with --$1-home DIR"
     touch "$lib/.complete"

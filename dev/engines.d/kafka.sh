@@ -27,7 +27,7 @@ kafka_prepare() {
   java_17 >/dev/null
   if [ -n "$home" ]; then
     ls "$home"/libs/kafka_*.jar >/dev/null 2>&1 || die "$home is not an unpacked Apache Kafka: no libs/kafka_*.jar in it"
-    lib="$(cd "$home/libs" && pwd)"
+    lib="$(cd "$home/libs" && pwd -P)"
   else
     lib="$(artifacts kafka 50)"
   fi
