@@ -19,6 +19,10 @@ pub struct Args {
     /// Where to connect, ws:// or wss://. Load goes to loopback addresses unless --anywhere is given.
     #[arg(long, default_value = "wss://127.0.0.1:8443/v1/ws")]
     pub url: String,
+    /// More gateways of the same cluster, HOST:PORT; users are spread over all of them, and one whose connection failed tries
+    /// the next.
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
+    pub also: Vec<String>,
     /// HTTP API, for users and groups.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub api: String,
@@ -100,6 +104,13 @@ pub struct Args {
     /// Writes the result as JSON, `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes what every client did and saw into this folder, and reads every chat back at the end; `hawser-loadgen check DIR`
+    /// judges it, docs/reliability.md says how.
+    #[arg(long, value_name = "DIR")]
+    pub history: Option<PathBuf>,
+    /// Bound of that history over all threads, MiB; a history that reached it proves nothing, and says so.
+    #[arg(long, default_value_t = 4_096, value_name = "MIB")]
+    pub history_mib: u64,
     /// Process to read memory and CPU time of (the gateway's pid).
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
@@ -124,6 +135,11 @@ pub enum Arrivals {
 }
 
 const EXAMPLES: &str = "\
+Other things it does; each has its own --help:
+  hawser-loadgen check DIR      judges a history, offline
+  hawser-loadgen churn          connections broken off at the worst moments, and what is left of them
+  hawser-loadgen latency        the table of latencies by rate and body, stage by stage
+
 Examples:
   hawser-loadgen --key hawser-data -n 1000 --rate 200
       a thousand sessions against `hawser-gateway --embedded`
@@ -162,6 +178,12 @@ impl Args {
             return Err(
                 "--rate must not be negative, and --ramp and --threads must not be zero".to_owned(),
             );
+        }
+        if !(1..=1_048_576).contains(&self.history_mib) {
+            return Err(format!(
+                "--history-mib {} is not between 1 and 1048576",
+                self.history_mib
+            ));
         }
         if self.group_share > 0.0 && !(2..=1_000).contains(&self.group_size) {
             return Err(format!(

@@ -199,6 +199,8 @@ pub struct Chat {
 pub struct Run {
     /// The command line.
     pub command: String,
+    /// Wall clock of the run's begin, milliseconds since 1970: `t` counts from there, to some milliseconds.
+    pub began_ms: u64,
     /// Seed of the schedule.
     pub seed: u64,
     /// Users are this and a number.
@@ -421,6 +423,7 @@ mod tests {
         let dir = tempfile::TempDir::new().expect("a folder");
         let run = Run {
             command: "x".to_owned(),
+            began_ms: 5,
             seed: 1,
             prefix: "u".to_owned(),
             chats: Vec::new(),

@@ -1,11 +1,12 @@
 //! Load generator and correctness checker for Hawser.
 //!
 //! [`run`] conducts; each [`engine`] thread drives its sessions on one ring; [`link`] and [`session`] are sans-IO;
-//! [`check`] judges what arrived while it arrives, [`report`] tells it. [`history`] is what every client did and saw, and
+//! [`check`] judges what arrived while it arrives, [`report`] tells it. [`commands`] is what else the program does. [`history`] is what every client did and saw, and
 //! [`judge`] the offline checker that reads it.
 
 pub mod args;
 pub mod check;
+pub mod commands;
 pub mod engine;
 pub mod groups;
 pub mod history;
@@ -13,9 +14,11 @@ pub mod judge;
 pub mod link;
 pub mod payload;
 pub mod plan;
+pub mod plot;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod scrape;
 pub mod session;
 pub mod target;
 pub mod tokens;

@@ -1,22 +1,21 @@
 //! Wiring only.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use hawser_loadgen::args::Args;
+use hawser_loadgen::commands::{self, FOUND, NO_RUN, USAGE};
 use hawser_loadgen::run::run;
 
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Something was found that must not be.
-const FOUND: u8 = 1;
-/// The command line is wrong.
-const USAGE: u8 = 2;
-/// The run could not be made.
-const NO_RUN: u8 = 3;
-
 fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = commands::named(&words) {
+        return code;
+    }
     let args = Args::parse();
     if let Err(fault) = args.check() {
         eprintln!("hawser-loadgen: {fault}");

@@ -1,5 +1,6 @@
 //! Who talks to whom: pairs (0,1), (2,3), … and groups of users in a row.
 
+use ahash::AHashMap;
 use hawser_protocol::ids::{ChatId, IdError, UserId};
 
 use crate::random::Random;
@@ -11,6 +12,7 @@ pub struct Plan {
     users: u32,
     threads: u32,
     chats: Vec<ChatId>,
+    numbers: AHashMap<ChatId, u32>,
     members: Vec<Vec<u32>>,
     /// Conversation of the first group.
     first_group: u32,
@@ -28,6 +30,7 @@ impl Plan {
             users,
             threads: threads.max(1),
             chats: Vec::new(),
+            numbers: AHashMap::new(),
             members: Vec::new(),
             first_group: users / 2,
             group_size: 0,
@@ -35,8 +38,7 @@ impl Plan {
         for pair in 0..users / 2 {
             let (a, b) = (2 * pair, 2 * pair + 1);
             let chat = ChatId::dm(&UserId::new(&plan.name(a))?, &UserId::new(&plan.name(b))?);
-            plan.chats.push(chat);
-            plan.members.push(vec![a, b]);
+            plan.add(chat, vec![a, b]);
         }
         Ok(plan)
     }
@@ -54,9 +56,27 @@ impl Plan {
     pub fn set_groups(&mut self, size: u32, groups: Vec<(ChatId, Vec<u32>)>) {
         self.group_size = size;
         for (chat, members) in groups {
-            self.chats.push(chat);
-            self.members.push(members);
+            self.add(chat, members);
         }
+    }
+
+    fn add(&mut self, chat: ChatId, members: Vec<u32>) {
+        let number = u32::try_from(self.chats.len()).unwrap_or(u32::MAX);
+        self.numbers.insert(chat.clone(), number);
+        self.chats.push(chat);
+        self.members.push(members);
+    }
+
+    /// Conversations in all.
+    #[must_use]
+    pub fn conversations(&self) -> u32 {
+        u32::try_from(self.chats.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The conversation of a chat.
+    #[must_use]
+    pub fn conversation(&self, chat: &ChatId) -> Option<u32> {
+        self.numbers.get(chat).copied()
     }
 
     /// Users in all.

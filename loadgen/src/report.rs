@@ -46,6 +46,7 @@ impl Latency {
         let at = |q: f64| self.0.value_at_quantile(q) as f64 / 1e6;
         Quantiles {
             count: self.0.len(),
+            mean_ms: self.0.mean() / 1e6,
             p50_ms: at(0.5),
             p90_ms: at(0.9),
             p99_ms: at(0.99),
@@ -60,6 +61,8 @@ impl Latency {
 pub struct Quantiles {
     /// Samples.
     pub count: u64,
+    /// Mean.
+    pub mean_ms: f64,
     /// Median.
     pub p50_ms: f64,
     /// 90 %.
@@ -147,6 +150,10 @@ pub struct Report {
     pub delivered_per_s: f64,
     /// TCP connect to Welcome.
     pub connect: Quantiles,
+    /// Due instant to Queued: the log has it.
+    pub queued: Quantiles,
+    /// From an attempt to its refusal, or to the word that its outcome is unknown.
+    pub refused: Quantiles,
     /// Due instant to SendResult.
     pub send_result: Quantiles,
     /// Due instant to each receiver's Deliver.
@@ -232,6 +239,8 @@ impl Report {
         );
         for (name, q) in [
             ("connect", &self.connect),
+            ("Send→Queued", &self.queued),
+            ("Send→refusal", &self.refused),
             ("Send→SendResult", &self.send_result),
             ("Send→Deliver", &self.deliver),
         ] {

@@ -11,7 +11,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Args;
 use crate::check::Findings;
-use crate::engine::{Counters, Engine, Found, Phase, SESSIONS_PER_THREAD_MAX, Shared};
+use crate::engine::{Counters, Engine, Found, Phase, SESSIONS_PER_THREAD_MAX, Shared, wall_ms};
+use crate::history::{self, Chat, Run, Writer};
 use crate::plan::Plan;
 use crate::report::{Latency, Report, Sample, Usage};
 use crate::tokens::Signer;
@@ -31,12 +32,20 @@ const SLOPE_SESSIONS: u32 = 10_000;
 /// # Errors
 /// The run could not be made; a run that was made and found something is a report.
 pub fn run(args: Args) -> anyhow::Result<Report> {
+    run_observed(args, &mut |_| ())
+}
+
+/// The same, and calls as the load begins and as it has ended.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_observed(args: Args, look: &mut dyn FnMut(Phase)) -> anyhow::Result<Report> {
     let needed = args.connections.div_ceil(SESSIONS_PER_THREAD_MAX);
     let threads = u32::from(args.threads)
         .max(needed)
         .min(args.connections / 2);
     let signer = Signer::open(&args)?;
-    let (target, address, sources) = target::resolve(&args)?;
+    let (target, addresses, sources) = target::resolve(&args)?;
     let mut plan = Plan::new(&args.prefix, args.connections, threads).context("--prefix")?;
     if args.group_share > 0.0 {
         let wished = plan.wished_groups(args.group_size).len() as u64;
@@ -45,11 +54,12 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
         bar.finish_and_clear();
         plan.set_groups(args.group_size, made);
     }
+    begin_history(&args, &plan)?;
     let shared = Arc::new(Shared::new(
-        args, threads, plan, target, address, sources, signer,
+        args, threads, plan, target, addresses, sources, signer,
     ));
     let mut conductor = Conductor::start(&shared)?;
-    let outcome = conductor.conduct();
+    let outcome = conductor.conduct(look);
     shared.set_phase(Phase::End);
     let found = conductor.join()?;
     outcome?;
@@ -73,11 +83,19 @@ impl Conductor {
         let mut threads = Vec::new();
         for index in 0..shared.threads {
             let shared = Arc::clone(shared);
+            let history = match &shared.args.history {
+                Some(dir) => {
+                    let bytes_max = (shared.args.history_mib << 20) / u64::from(shared.threads);
+                    Some(Writer::create(dir, index, bytes_max)?)
+                }
+                None => None,
+            };
             let thread = std::thread::Builder::new()
                 .name(format!("load-{index}"))
                 .spawn(move || {
                     // The ring stays in the thread that made it.
-                    let result = Engine::new(Arc::clone(&shared), index).and_then(Engine::run);
+                    let engine = Engine::new(Arc::clone(&shared), index);
+                    let result = engine.and_then(|engine| engine.recorded(history).run());
                     if result.is_err() {
                         shared.set_phase(Phase::End);
                     }
@@ -98,7 +116,7 @@ impl Conductor {
         })
     }
 
-    fn conduct(&mut self) -> anyhow::Result<()> {
+    fn conduct(&mut self, look: &mut dyn FnMut(Phase)) -> anyhow::Result<()> {
         let all = self.shared.args.connections;
         self.sample("start");
         if self.shared.args.warm && all > SLOPE_SESSIONS {
@@ -115,10 +133,13 @@ impl Conductor {
             self.warm()?;
             self.idle();
         }
+        look(Phase::Load);
         self.load()?;
+        look(Phase::Rest);
         self.settle();
         self.hold()?;
         self.live = Counters::read(&self.shared.counters.live);
+        self.sweep()?;
         self.sample("end");
         Ok(())
     }
@@ -231,6 +252,26 @@ impl Conductor {
         Ok(())
     }
 
+    /// Reads every chat back into the history.
+    fn sweep(&mut self) -> anyhow::Result<()> {
+        if self.shared.args.history.is_none() {
+            return Ok(());
+        }
+        self.shared.set_phase(Phase::Sweep);
+        let shared = Arc::clone(&self.shared);
+        let wanted = u64::from(shared.plan.conversations());
+        let swept = self.wait("chats", wanted, PATIENCE, || {
+            Counters::read(&shared.counters.swept)
+        })?;
+        if swept < wanted {
+            eprintln!(
+                "{} of {wanted} chats could not be read back",
+                wanted - swept
+            );
+        }
+        Ok(())
+    }
+
     /// Waits until `read` says `wanted`, or does not change for `patience`.
     fn wait(
         &self,
@@ -293,8 +334,13 @@ impl Conductor {
             lanes.extend(thread.lanes());
             unjudged.extend(thread.unjudged.iter().copied());
         }
-        let (mut connect, mut send_result, mut deliver) =
-            (Latency::new(), Latency::new(), Latency::new());
+        let [
+            mut connect,
+            mut queued,
+            mut refused,
+            mut send_result,
+            mut deliver,
+        ] = std::array::from_fn(|_| Latency::new());
         let counters = &shared.counters;
         let mut report = Report {
             command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -308,6 +354,8 @@ impl Conductor {
             sent_per_s: self.sent_per_s,
             delivered_per_s: self.delivered_per_s,
             connect: connect.summary(),
+            queued: queued.summary(),
+            refused: refused.summary(),
             send_result: send_result.summary(),
             deliver: deliver.summary(),
             findings: Findings::default(),
@@ -322,6 +370,8 @@ impl Conductor {
         };
         for (index, thread) in (0..).zip(found) {
             connect.add(&thread.connect);
+            queued.add(&thread.queued);
+            refused.add(&thread.refused);
             send_result.add(&thread.send_result);
             deliver.add(&thread.deliver);
             report.shed += thread.shed;
@@ -341,10 +391,32 @@ impl Conductor {
         }
         report.failures.truncate(5);
         report.connect = connect.summary();
+        report.queued = queued.summary();
+        report.refused = refused.summary();
         report.send_result = send_result.summary();
         report.deliver = deliver.summary();
         report
     }
+}
+
+fn begin_history(args: &Args, plan: &Plan) -> anyhow::Result<()> {
+    let Some(dir) = &args.history else {
+        return Ok(());
+    };
+    let chats = (0..plan.conversations()).map(|number| Chat {
+        chat: plan
+            .chat(number)
+            .map_or_else(String::new, |chat| chat.as_str().to_owned()),
+        members: plan.members(number).to_vec(),
+    });
+    let run = Run {
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        began_ms: wall_ms(),
+        seed: args.seed,
+        prefix: args.prefix.clone(),
+        chats: chats.collect(),
+    };
+    Ok(history::begin(dir, &run)?)
 }
 
 fn bar(args: &Args, what: &'static str, len: u64) -> ProgressBar {

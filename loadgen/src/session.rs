@@ -40,6 +40,10 @@ pub struct InFlight {
     pub due_ns: u64,
     /// It was on the wire before.
     pub retry: bool,
+    /// When the latest attempt was put on the wire.
+    pub put_ns: u64,
+    /// The latest attempt has had an answer: Queued, or a refusal.
+    pub answered: bool,
 }
 
 /// What a session has done since it is to be warm.
@@ -222,6 +226,21 @@ impl Session {
         self.in_flight.len() + 1 < SENDS_IN_FLIGHT_MAX
     }
 
+    /// Notes an attempt.
+    pub fn put(&mut self, id: ClientMsgId, now_ns: u64) {
+        if let Some(send) = self.in_flight.iter_mut().find(|send| send.id == id) {
+            (send.put_ns, send.answered) = (now_ns, false);
+        }
+    }
+
+    /// The Send of an id as it is after its first answer to the latest attempt; `None` when it had one.
+    pub fn first_answer(&mut self, id: &[u8]) -> Option<InFlight> {
+        let found = |send: &&mut InFlight| send.id.0.as_slice() == id && !send.answered;
+        let send = self.in_flight.iter_mut().find(found)?;
+        send.answered = true;
+        Some(*send)
+    }
+
     /// The Send that an answer is for, which is then no longer in flight.
     pub fn take_in_flight(&mut self, id: &[u8]) -> Option<InFlight> {
         let place = self
@@ -281,6 +300,8 @@ mod tests {
             number: 1,
             due_ns: 0,
             retry: false,
+            put_ns: 0,
+            answered: false,
         });
         session.disconnected();
         let ClientFrame::Hello(hello) = session.hello("t".to_owned(), "d", 0) else {

@@ -38,11 +38,11 @@ pub enum TargetError {
     NoCertificates,
 }
 
-/// The target, the socket address behind it, and the source addresses.
+/// The target, the socket addresses of its gateways, and the source addresses.
 ///
 /// # Errors
 /// See [`TargetError`].
-pub fn resolve(args: &Args) -> Result<(Target, SocketAddr, Vec<Ipv4Addr>), TargetError> {
+pub fn resolve(args: &Args) -> Result<(Target, Vec<SocketAddr>, Vec<Ipv4Addr>), TargetError> {
     let no_url = || TargetError::Url(args.url.clone());
     let (scheme, rest) = args.url.split_once("://").ok_or_else(no_url)?;
     let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
@@ -60,8 +60,17 @@ pub fn resolve(args: &Args) -> Result<(Target, SocketAddr, Vec<Ipv4Addr>), Targe
         .ok()
         .and_then(|mut all| all.next())
         .ok_or_else(|| TargetError::NoAddress(args.url.clone()))?;
-    if !address.ip().is_loopback() && !args.anywhere {
-        return Err(TargetError::Elsewhere(address));
+    let mut addresses = vec![address];
+    for more in &args.also {
+        let no_address = || TargetError::NoAddress(more.clone());
+        let mut found = more.to_socket_addrs().map_err(|_| no_address())?;
+        addresses.push(found.next().ok_or_else(no_address)?);
+    }
+    if let Some(elsewhere) = addresses
+        .iter()
+        .find(|a| !a.ip().is_loopback() && !args.anywhere)
+    {
+        return Err(TargetError::Elsewhere(*elsewhere));
     }
     let tls = match scheme {
         "wss" => {
@@ -76,7 +85,7 @@ pub fn resolve(args: &Args) -> Result<(Target, SocketAddr, Vec<Ipv4Addr>), Targe
         path: path.to_owned(),
         tls,
     };
-    Ok((target, address, sources(args, address)))
+    Ok((target, addresses, sources(args, address)))
 }
 
 fn sources(args: &Args, address: SocketAddr) -> Vec<Ipv4Addr> {
@@ -180,7 +189,7 @@ mod tests {
     use super::*;
     use clap::Parser as _;
 
-    fn resolved(extra: &[&str]) -> Result<(Target, SocketAddr, Vec<Ipv4Addr>), TargetError> {
+    fn resolved(extra: &[&str]) -> Result<(Target, Vec<SocketAddr>, Vec<Ipv4Addr>), TargetError> {
         let base = ["hawser-loadgen", "--key", "k"];
         resolve(&Args::try_parse_from(base.iter().chain(extra)).expect("parses"))
     }
@@ -191,11 +200,11 @@ mod tests {
             resolved(&["--url", "wss://127.0.0.1:9/v1/ws", "-n", "40000"]).expect("ok");
         assert_eq!((&*target.host, &*target.path), ("127.0.0.1:9", "/v1/ws"));
         assert!(target.tls.is_some());
-        assert_eq!(address.port(), 9);
+        assert_eq!(address[0].port(), 9);
         assert_eq!(sources.len(), 4);
         let (target, address, _) = resolved(&["--url", "ws://127.0.0.1/x"]).expect("ok");
         assert!(target.tls.is_none());
-        assert_eq!(address.port(), 80);
+        assert_eq!(address[0].port(), 80);
     }
 
     #[test]

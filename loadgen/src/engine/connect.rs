@@ -7,6 +7,7 @@ use hawser_protocol::codes::ReconnectPolicy;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Counters, Engine, Timer, wall_ms};
+use crate::history::Op;
 use crate::session::Stage;
 
 /// Handshakes under way per thread at most; the rest of the ramp waits.
@@ -57,7 +58,10 @@ impl Engine {
             [] => None,
             sources => sources.get(session.user as usize % sources.len()).copied(),
         };
-        let fd = match dial(self.shared.address, source.map(IpAddr::V4)) {
+        let gateways = &self.shared.addresses;
+        let turn = session.user as usize / 2 + session.attempts as usize;
+        let address = gateways[turn % gateways.len()];
+        let fd = match dial(address, source.map(IpAddr::V4)) {
             Ok(fd) => fd,
             Err(error) => return self.drop_connection(at, 0, &format!("connect: {error}")),
         };
@@ -128,6 +132,7 @@ impl Engine {
                 ));
             }
         }
+        let user = session.user;
         if let Some(key) = session.key {
             let _ = self.ring.close(key);
         }
@@ -136,6 +141,8 @@ impl Engine {
             session.stage = Stage::Banned;
             return;
         }
+        self.note(user, || Op::Close { code });
+        let session = &mut self.sessions[at as usize];
         session.attempts = session.attempts.saturating_add(1);
         let ceiling = (PAUSE_MS << session.attempts.min(6)).min(PAUSE_MS_MAX);
         let pause = 1 + self.random.below(ceiling);

@@ -4,17 +4,20 @@ mod connect;
 mod receive;
 mod send;
 mod shared;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use hawser_protocol::ids::ClientMsgId;
 use hawser_ring::{Event, Key, RecvOutcome, Ring, RingConfig, RingError, SendOutcome, TimerWheel};
 
 pub use shared::{Counters, Phase, Shared, wall_ms};
 
 use crate::check::{Checker, Numbers};
+use crate::history::{Entry, Id, Op, Writer};
 use crate::link::Scratch;
 use crate::random::Random;
 use crate::report::Latency;
@@ -38,6 +41,10 @@ pub struct Found {
     pub checker: Checker,
     /// TCP connect to Welcome.
     pub connect: Latency,
+    /// Due to Queued.
+    pub queued: Latency,
+    /// An attempt to its refusal (or to the word that its outcome is unknown), where that was the first answer.
+    pub refused: Latency,
     /// Due to SendResult.
     pub send_result: Latency,
     /// Due to Deliver.
@@ -102,6 +109,8 @@ pub struct Engine {
     to_warm: usize,
     /// Server's clock minus ours, milliseconds.
     clock_ms: i64,
+    history: Option<Writer>,
+    sweep: sweep::Sweep,
 }
 
 impl Engine {
@@ -142,8 +151,17 @@ impl Engine {
             next_warm_ns: 0,
             to_warm: 0,
             clock_ms: 0,
+            history: None,
+            sweep: sweep::Sweep::new(&shared, index),
             shared,
         })
+    }
+
+    /// What its sessions do and see goes there too.
+    #[must_use]
+    pub fn recorded(mut self, history: Option<Writer>) -> Self {
+        self.history = history;
+        self
     }
 
     /// Runs until the conductor says so.
@@ -157,6 +175,7 @@ impl Engine {
             let next = match self.shared.phase() {
                 Phase::Load => self.arrivals(),
                 Phase::Warm => self.warm(),
+                Phase::Sweep => self.sweep(),
                 _ => {
                     self.next_arrival_ns = 0;
                     self.next_warm_ns = 0;
@@ -180,12 +199,38 @@ impl Engine {
             self.ring
                 .submit_and_wait(wait.min(TURN_MAX).max(Duration::from_micros(50)))?;
         }
+        self.end_history();
         let unjudged = self
             .sessions
             .iter()
             .filter(|session| !session.was_live || session.lost_place);
         self.found.unjudged = unjudged.map(|session| session.user).collect();
         Ok(self.found)
+    }
+
+    /// Adds to the history, where there is one.
+    fn note(&mut self, user: u32, op: impl FnOnce() -> Op) {
+        if let Some(history) = &mut self.history {
+            let (t, u, op) = (self.shared.now_ns(), user, op());
+            history.add(&Entry { t, u, op });
+        }
+    }
+
+    /// What has no answer by now has an unknown outcome.
+    fn end_history(&mut self) {
+        let open: Vec<(u32, ClientMsgId)> = self
+            .sessions
+            .iter()
+            .flat_map(|session| session.in_flight.iter().map(|send| (session.user, send.id)))
+            .collect();
+        for (user, id) in open {
+            self.note(user, || Op::Unknown { id: Id(id.0) });
+        }
+        let whole = self.history.as_mut().is_none_or(Writer::finish);
+        if !whole {
+            self.found
+                .failure("the history was cut: --history-mib, or a full disk".to_owned());
+        }
     }
 
     /// Milliseconds of the run.

@@ -3,9 +3,12 @@
 use bytes::Bytes;
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::frame::{ClientFrame, Deliver, DeliverFlags, ServerFrame, split};
+use hawser_protocol::ids::ChatId;
+use hawser_protocol::message::MessageRecord;
 use hawser_protocol::pb;
 
 use super::{Counters, Engine, Timer, wall_ms};
+use crate::history::{Id, Op, Place};
 use crate::link::Inbound;
 use crate::payload::Payload;
 use crate::session::{InFlight, Stage};
@@ -116,8 +119,17 @@ impl Engine {
                 self.saw(at, deliver.offset, bytes);
                 self.deliver(at, &deliver);
             }
-            ServerFrame::ReceiptUpdate(update) => self.saw(at, update.offset, bytes),
-            ServerFrame::CaughtUp(caught_up) => self.place(at, &caught_up.resume_token),
+            ServerFrame::ReceiptUpdate(update) => {
+                self.saw(at, update.offset, bytes);
+                let user = self.sessions[at as usize].user;
+                self.note(user, || Op::Receipt { off: update.offset });
+            }
+            ServerFrame::CaughtUp(caught_up) => {
+                self.place(at, &caught_up.resume_token);
+                self.note(self.sessions[at as usize].user, || Op::CaughtUp);
+            }
+            ServerFrame::Queued(queued) => self.queued(at, &queued.client_msg_id),
+            ServerFrame::SyncPage(page) => self.page(at, &page),
             ServerFrame::Pong(pong) => {
                 self.place(at, &pong.resume_token);
                 let warmth = &mut self.sessions[at as usize].warmth;
@@ -127,11 +139,9 @@ impl Engine {
                 }
             }
             ServerFrame::Error(error) => self.error(at, &error),
-            ServerFrame::Queued(_)
-            | ServerFrame::Redirect(_)
+            ServerFrame::Redirect(_)
             | ServerFrame::TypingUpdate(_)
             | ServerFrame::PresenceUpdate(_)
-            | ServerFrame::SyncPage(_)
             | ServerFrame::Relocate(_)
             | ServerFrame::TokenAccepted(_)
             | ServerFrame::Unknown(_) => {}
@@ -144,10 +154,11 @@ impl Engine {
         if session.stage != Stage::Greeting {
             return;
         }
-        let again = session.was_live;
-        session.welcomed(welcome);
+        let (again, user) = (session.was_live, session.user);
+        let recovered = session.welcomed(welcome);
         let (epoch, heartbeat_ms, begun_ns) =
             (session.epoch, session.heartbeat_ms, session.begun_ns);
+        self.note(user, || Op::Welcome { recovered });
         self.connecting -= 1;
         self.found.connect.record(now - begun_ns);
         Counters::add(&self.shared.counters.live, 1);
@@ -189,7 +200,12 @@ impl Engine {
 
     fn result(&mut self, at: u32, result: &pb::SendResult) {
         let now = self.shared.now_ns();
+        self.note_result(at, result);
         let session = &mut self.sessions[at as usize];
+        let first = session.first_answer(&result.client_msg_id);
+        if let Some(send) = first.filter(|_| result.error != 0) {
+            self.found.refused.record(now.saturating_sub(send.put_ns));
+        }
         let Some(send) = session.take_in_flight(&result.client_msg_id) else {
             return;
         };
@@ -235,9 +251,90 @@ impl Engine {
         self.warm_up(at);
     }
 
+    fn queued(&mut self, at: u32, id: &[u8]) {
+        let now = self.shared.now_ns();
+        let session = &mut self.sessions[at as usize];
+        let Some(send) = session.first_answer(id) else {
+            return;
+        };
+        let user = session.user;
+        self.found.queued.record(now.saturating_sub(send.due_ns));
+        self.note(user, || Op::Queued { id: Id(send.id.0) });
+    }
+
+    fn note_result(&mut self, at: u32, result: &pb::SendResult) {
+        let Ok(id) = <[u8; 16]>::try_from(&result.client_msg_id[..]) else {
+            return;
+        };
+        let user = self.sessions[at as usize].user;
+        if result.error == u32::from(ErrorCode::UnknownOutcome.number()) {
+            return self.note(user, || Op::Unknown { id: Id(id) });
+        }
+        if result.error != 0 {
+            return self.note(user, || Op::Fail {
+                id: Id(id),
+                error: result.error,
+                retry_ms: result.retry_after_ms,
+            });
+        }
+        let chat = ChatId::new(&result.chat).ok();
+        let Some(c) = chat.and_then(|chat| self.shared.plan.conversation(&chat)) else {
+            return;
+        };
+        let mid = result.message_id.iter().map(|b| format!("{b:02x}"));
+        self.note(user, || Op::Ok {
+            off: result.offset,
+            place: Place {
+                c,
+                id: Id(id),
+                seq: result.seq,
+                prev: result.prev_seq,
+                ord: result.ordinal,
+            },
+            mid: mid.collect(),
+        });
+    }
+
+    /// A record as the history names it, and the number that its sender gave it.
+    pub(super) fn placed(&self, record: &MessageRecord) -> Option<(Place, u32)> {
+        let c = self.shared.plan.conversation(&record.chat)?;
+        let payload = Payload::decode(&record.body);
+        let id = match payload {
+            Some(_) => record.client_msg_id.0,
+            // The server's own messages have no id of their own; their place is one.
+            None => ((u128::from(c) | 1 << 127) << 64 | u128::from(record.seq.0)).to_be_bytes(),
+        };
+        let place = Place {
+            c,
+            id: Id(id),
+            seq: record.seq.0,
+            prev: record.prev_seq.0,
+            ord: record.ordinal,
+        };
+        Some((place, payload.map_or(0, |payload| payload.number)))
+    }
+
+    fn note_delivery(&mut self, user: u32, deliver: &Deliver) {
+        if self.history.is_none() {
+            return;
+        }
+        let Some((place, n)) = self.placed(&deliver.record) else {
+            return;
+        };
+        let sender = self.shared.plan.user(deliver.record.sender.as_str());
+        self.note(user, || Op::Deliver {
+            off: deliver.offset,
+            place,
+            n,
+            from: sender.unwrap_or(user),
+            replayed: deliver.flags.0 & DeliverFlags::REPLAYED.0 != 0,
+        });
+    }
+
     fn deliver(&mut self, at: u32, deliver: &Deliver) {
         let now = self.shared.now_ns();
         let user = self.sessions[at as usize].user;
+        self.note_delivery(user, deliver);
         let record = &deliver.record;
         let sender = self.shared.plan.user(record.sender.as_str());
         let Some(payload) = Payload::decode(&record.body) else {

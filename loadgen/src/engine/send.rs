@@ -8,6 +8,7 @@ use hawser_protocol::pb;
 
 use super::{Counters, Engine, wall_ms};
 use crate::args::Arrivals;
+use crate::history::{Id, Op};
 use crate::payload::Payload;
 use crate::random::nanoseconds;
 use crate::session::{InFlight, Stage};
@@ -87,6 +88,8 @@ impl Engine {
             number: *number,
             due_ns,
             retry: false,
+            put_ns: 0,
+            answered: false,
         };
         session.in_flight.push(send);
         let is_live = session.stage == Stage::Live;
@@ -121,6 +124,15 @@ impl Engine {
             body: Bytes::from(payload.encode(self.shared.args.body)),
             envelopes: Vec::new(),
         });
+        let (session, now) = (&mut self.sessions[at as usize], self.shared.now_ns());
+        session.put(send.id, now);
+        let user = session.user;
+        self.note(user, || Op::Send {
+            c: send.conversation,
+            id: Id(send.id.0),
+            n: send.number,
+            again: send.retry,
+        });
         self.write(at, &frame);
     }
 
@@ -136,6 +148,14 @@ impl Engine {
     pub(super) fn write(&mut self, at: u32, frame: &ClientFrame) {
         let mut message = Vec::new();
         frame.encode(&mut message);
+        let acknowledged = match frame {
+            ClientFrame::Ack(ack) => Some(ack.offset),
+            ClientFrame::Ping(ping) => ping.offset,
+            _ => None,
+        };
+        if let Some(off) = acknowledged {
+            self.note(self.sessions[at as usize].user, || Op::Ack { off });
+        }
         let session = &mut self.sessions[at as usize];
         if let Err(error) = session
             .link

@@ -20,8 +20,10 @@ pub enum Phase {
     Load = 2,
     /// No new messages.
     Rest = 3,
+    /// Every chat is read back into the history.
+    Sweep = 4,
     /// The threads end.
-    End = 4,
+    End = 5,
 }
 
 /// Counters that the conductor reads while threads run.
@@ -45,6 +47,8 @@ pub struct Counters {
     pub failed: AtomicU64,
     /// Live sessions that ended without being asked.
     pub closed: AtomicU64,
+    /// Chats read back.
+    pub swept: AtomicU64,
     /// Sessions welcomed again.
     pub reconnects: AtomicU64,
 }
@@ -76,8 +80,8 @@ pub struct Shared {
     pub plan: Plan,
     /// Where to.
     pub target: Target,
-    /// The socket address behind it.
-    pub address: std::net::SocketAddr,
+    /// The socket addresses of its gateways, at least one.
+    pub addresses: Vec<std::net::SocketAddr>,
     /// Source addresses; empty: the system's choice.
     pub sources: Vec<std::net::Ipv4Addr>,
     /// Signs tokens.
@@ -97,7 +101,7 @@ impl Shared {
         threads: u32,
         plan: Plan,
         target: Target,
-        address: std::net::SocketAddr,
+        addresses: Vec<std::net::SocketAddr>,
         sources: Vec<std::net::Ipv4Addr>,
         signer: Signer,
     ) -> Self {
@@ -106,7 +110,7 @@ impl Shared {
             threads,
             plan,
             target,
-            address,
+            addresses,
             sources,
             signer,
             counters: Counters::default(),
@@ -130,6 +134,7 @@ impl Shared {
             1 => Phase::Warm,
             2 => Phase::Load,
             3 => Phase::Rest,
+            4 => Phase::Sweep,
             _ => Phase::End,
         }
     }

@@ -53,7 +53,8 @@ struct InChat {
 struct Device {
     live: bool,
     lost: bool,
-    caught_up: bool,
+    /// Whether replay has ended; `None`: there may be none.
+    caught_up: Option<bool>,
     /// Largest delivery offset, over connections.
     seen: Option<u64>,
     /// What the connection began with.
@@ -117,7 +118,7 @@ impl Judge {
                 }
             }
             Op::Welcome { recovered } => self.welcome(u, *recovered),
-            Op::CaughtUp => self.device(u).caught_up = true,
+            Op::CaughtUp => self.device(u).caught_up = Some(true),
             Op::Deliver {
                 off,
                 place,
@@ -125,7 +126,7 @@ impl Judge {
                 ..
             } => {
                 self.offset(t, u, *off, Some(place));
-                if *replayed == self.device(u).caught_up {
+                if self.device(u).caught_up == Some(*replayed) {
                     let words = if *replayed {
                         "a replayed frame after CaughtUp"
                     } else {
@@ -223,8 +224,8 @@ impl Judge {
             (device.seen, device.acked) = (None, None);
         }
         device.live = true;
-        // A session that is not recovered begins at the head: nothing is replayed.
-        device.caught_up = !recovered;
+        // A session that is not recovered may have nothing to catch up with.
+        device.caught_up = recovered.then_some(false);
         device.floor = device.seen;
     }
 

@@ -73,7 +73,7 @@ impl Making {
             random: Random::new(seed),
             heads: vec![(0, 0); chats.len()],
             chats,
-            streams: vec![vec![Op::Welcome { recovered: false }]; USERS as usize],
+            streams: vec![vec![Op::Welcome { recovered: false }, Op::CaughtUp]; USERS as usize],
             offs: vec![0; USERS as usize],
             numbers: AHashMap::new(),
             rows: Vec::new(),
@@ -174,6 +174,7 @@ impl Making {
         }
         let run = Run {
             command: String::new(),
+            began_ms: 0,
             seed,
             prefix: "u".to_owned(),
             chats,

@@ -24,7 +24,11 @@ pub(super) fn plant(world: &mut World, kind: Kind, pick: usize) -> Option<()> {
         })?,
         Kind::Fencing => again(world, pick, |place| place.id = Id([0xee; 16]))?,
         Kind::RefusedButShown => {
-            let refused = world.pick(pick, |op| matches!(op, Op::Fail { .. }))?;
+            let twice = sent_again(world);
+            let refused = world.pick(
+                pick,
+                |op| matches!(op, Op::Fail { id, .. } if !twice.contains(id)),
+            )?;
             let Op::Fail { id, .. } = world.entries[refused].op else {
                 return None;
             };
@@ -90,6 +94,17 @@ pub(super) fn plant(world: &mut World, kind: Kind, pick: usize) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Messages with more than one attempt.
+fn sent_again(world: &World) -> Vec<Id> {
+    let again = world.entries.iter().filter_map(|entry| match entry.op {
+        Op::Send {
+            id, again: true, ..
+        } => Some(id),
+        _ => None,
+    });
+    again.collect()
 }
 
 /// A delivery comes once more at a later offset, changed.
