@@ -31,7 +31,7 @@ settings_section! {
         audience: String = "hawser".to_owned();
         /// Tenant that this cluster serves; a token that names another one is refused.
         tenant: String = "default".to_owned();
-        /// File of revocations (JSON), looked at every `reload_ms` of [tls] and on SIGHUP, beside those in the directory;
+        /// File of revocations (JSON), looked at every `reload_ms` of `tls` and on SIGHUP, beside those in the directory;
         /// empty: kept in the data directory.
         revocations: String = String::new();
         /// File with the cluster's secret (at least 32 bytes) that seals resume tokens; the same on every gateway, of no
