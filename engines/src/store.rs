@@ -229,6 +229,13 @@ pub enum StoreError {
         /// For the operator's log.
         reason: String,
     },
+    /// This row will never be taken, however often it is written: it is too large, or has numbers beyond what the
+    /// tables hold.
+    #[error("the store refuses the row for good: {reason}")]
+    Refused {
+        /// For the operator's log.
+        reason: String,
+    },
     /// A row that cannot be read: a newer version, or corruption.
     #[error("a row of {table} is unreadable: {reason}")]
     Corrupt {

@@ -486,7 +486,7 @@ fn unavailable(error: StoreError) -> ErrorCode {
     tracing::error!(%error, "history cannot be read");
     match error {
         StoreError::Unavailable { .. } => ErrorCode::Unavailable,
-        StoreError::Corrupt { .. } => ErrorCode::Internal,
+        StoreError::Corrupt { .. } | StoreError::Refused { .. } => ErrorCode::Internal,
     }
 }
 

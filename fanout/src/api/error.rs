@@ -119,7 +119,9 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable { .. } => {
                 Self::new(ErrorCode::Unavailable, "the store cannot be reached")
             }
-            StoreError::Corrupt { .. } => Self::new(ErrorCode::Internal, "our fault"),
+            StoreError::Corrupt { .. } | StoreError::Refused { .. } => {
+                Self::new(ErrorCode::Internal, "our fault")
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The pure core: one record in, one plan out.
 
-use super::memory::Memory;
+use super::memory::{Memory, MemoryBounds};
 use super::plan::{Place, Plan, Sender, Verdict};
-use super::{IngestConfig, TIME_MS_MAX, TIME_MS_MIN};
+use super::window::Recollection;
+use super::{API_DEVICE, IngestConfig, TIME_MS_MAX, TIME_MS_MIN};
 use bytes::Bytes;
 use hawser_engines::log::Record;
-use hawser_engines::store::{Store, StoreError};
+use hawser_engines::store::{Ask, Store, StoreError};
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use hawser_protocol::partition::partition;
@@ -47,12 +48,8 @@ impl Core {
         record: &Record,
         store: &dyn Store,
     ) -> Result<Plan, StoreError> {
-        let place = Place {
-            config: &self.config,
-            partition: partition_no,
-            seq: Seq::new(self.generation, record.offset.min(Seq::OFFSET_MAX)),
-            time_ms: record.timestamp_ms.clamp(TIME_MS_MIN, TIME_MS_MAX),
-        };
+        let config = self.config;
+        let place = place(&config, self.generation, partition_no, record);
         let memory = &mut self.memory;
         match SourceRecord::decode(&record.value) {
             Err(error) => {
@@ -105,14 +102,107 @@ impl Core {
         }
     }
 
+    /// As [`judge`](Self::judge), for a record whose rows the store refuses for good: it is parked. A message keeps
+    /// its place in the chat, without its body, so that all that comes after it is as it was.
+    ///
+    /// # Errors
+    /// As [`judge`](Self::judge).
+    pub fn park(
+        &mut self,
+        partition_no: u32,
+        record: &Record,
+        store: &dyn Store,
+    ) -> Result<Plan, StoreError> {
+        let plan = self.judge(partition_no, record, store)?;
+        let place = place(&self.config, self.generation, partition_no, record);
+        let (plan, refused) = super::park::park(&place, record, plan);
+        if let Some((key, row)) = refused {
+            self.memory.remember(key, row);
+        }
+        Ok(plan)
+    }
+
+    /// The same with other bounds of memory.
+    #[must_use]
+    pub fn bounded(mut self, bounds: MemoryBounds) -> Self {
+        self.memory = Memory::new(bounds);
+        self
+    }
+
+    /// What [`judge`](Self::judge) will ask the store for, so that it can be had for many records at once. Judging
+    /// may ask for more: what a replay needs, and what the answers lead to.
+    pub fn asks(&self, record: &Record, asks: &mut Vec<Ask>) {
+        let memory = &self.memory;
+        let Ok(source) = SourceRecord::decode(&record.value) else {
+            return;
+        };
+        let chat = source.chat();
+        asks.extend(memory.ask_group(chat));
+        asks.extend(memory.ask_head(chat));
+        let key = match &source {
+            SourceRecord::Send {
+                sender,
+                device,
+                send,
+            } => (
+                sender.clone(),
+                device.clone(),
+                chat.clone(),
+                send.client_msg_id,
+            ),
+            SourceRecord::Group { actor, op_id, .. } | SourceRecord::Lane { actor, op_id, .. } => {
+                // The name is a constant of the right form.
+                let device = DeviceId::new(API_DEVICE).expect("a plain word");
+                let decided = super::group::decided_device();
+                asks.push(Ask::Dedup(actor.clone(), decided, chat.clone(), *op_id));
+                (actor.clone(), device, chat.clone(), *op_id)
+            }
+            SourceRecord::Receipt { .. } => return,
+        };
+        asks.extend(memory.ask_dedup(&key));
+    }
+
+    /// Records of before the first that is judged: what they came to is in the store. Comes from the latest to the
+    /// earliest.
+    pub fn recall(&mut self, found: &Recollection) {
+        self.memory.recall(found);
+    }
+
+    /// Client message ids that it may still recall.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.memory.room()
+    }
+
     /// Everything judged so far is in the store.
     pub fn committed(&mut self) {
-        self.memory.committed();
+        self.memory.settled(Seq(u64::MAX));
+    }
+
+    /// Everything of one partition that was judged at offsets before this one is in the store; for a core that
+    /// judges one partition.
+    pub fn settled(&mut self, offset: u64) {
+        let offset = offset.min(Seq::OFFSET_MAX);
+        self.memory.settled(Seq::new(self.generation, offset));
     }
 
     /// Something judged since the last `committed` may not be in the store.
     pub fn failed(&mut self) {
         self.memory.forget();
+    }
+}
+
+fn place<'c>(
+    config: &'c IngestConfig,
+    generation: u16,
+    partition: u32,
+    record: &Record,
+) -> Place<'c> {
+    Place {
+        config,
+        partition,
+        seq: Seq::new(generation, record.offset.min(Seq::OFFSET_MAX)),
+        time_ms: record.timestamp_ms.clamp(TIME_MS_MIN, TIME_MS_MAX),
     }
 }
 

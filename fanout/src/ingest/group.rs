@@ -36,9 +36,10 @@ pub(super) fn judge(
     let plan = match known(place, memory, store, &key)? {
         Some(plan) => plan,
         None => {
+            let decided = decided(place, store, &key)?;
             let previous = memory.head_before(chat, place.seq, store)?;
             let group = memory.group(chat, store)?;
-            let mut change = Change::new(place.seq, previous.ordinal + 1, group);
+            let mut change = Change::new(place.seq, previous.ordinal + 1, group, decided);
             match change.apply(place, actor, chat, op) {
                 Ok(body) => {
                     let touched = change.touched();
@@ -71,6 +72,23 @@ pub(super) fn known(
         Some(row) if row.seq == place.seq => replay(place, memory, store, &key.2, &row).map(Some),
         _ => Ok(None),
     }
+}
+
+/// Whether this very record was found to be allowed before, though not all that follows from it may be written. The
+/// decision is stored before everything else, so that where there is none, nothing is written.
+pub(super) fn decided(
+    place: &Place<'_>,
+    store: &dyn Store,
+    key: &DedupKey,
+) -> Result<bool, StoreError> {
+    let row = store.dedup(&key.0, &decided_device(), &key.2, &key.3)?;
+    Ok(row.is_some_and(|row| row.seq == place.seq))
+}
+
+/// Device under which decisions are remembered.
+pub(super) fn decided_device() -> DeviceId {
+    // The name is a constant of the right form.
+    DeviceId::new("api-decided").expect("plain words")
 }
 
 /// What a change that is allowed comes to.
@@ -156,6 +174,8 @@ fn planned(
     let chat = &record.chat;
     let bytes = record.encode();
     let mut plan = Plan::empty(Verdict::Changed);
+    let decision = (key.0.clone(), decided_device(), key.2.clone(), key.3);
+    plan.store.push(dedup_op(&decision, dedup_row(record)));
     plan.store.push(StoreOp::Message {
         chat: chat.clone(),
         ordinal: record.ordinal,
@@ -229,6 +249,7 @@ fn replay(
     };
     // Retention may have removed it: then it is nobody's to get.
     let stored = store.messages(chat, page)?.into_iter().next();
+    memory.refresh(chat, place.seq);
     let group = memory.group(chat, store)?;
     if let Some(stored) = stored.filter(|stored| stored.seq == place.seq) {
         let to = concerned(group, place.seq);
@@ -249,14 +270,20 @@ pub(super) struct Change<'g> {
     ordinal: u64,
     group: &'g mut GroupState,
     touched: BTreeSet<UserId>,
+    /// It was found to be allowed before: what of it is written already must not be held against it.
+    decided: bool,
 }
 
 impl<'g> Change<'g> {
-    pub(super) fn new(seq: Seq, ordinal: u64, group: &'g mut GroupState) -> Self {
+    pub(super) fn new(seq: Seq, ordinal: u64, group: &'g mut GroupState, decided: bool) -> Self {
+        if decided {
+            group.before(seq);
+        }
         Self {
             seq,
             ordinal,
             group,
+            decided,
             touched: BTreeSet::new(),
         }
     }
@@ -284,7 +311,7 @@ impl<'g> Change<'g> {
         if self.group.info.is_none() || !self.group.has(actor, self.seq) {
             return Err(ErrorCode::NotMember);
         }
-        if !matches!(op, GroupOp::Leave) && !self.admin(actor) {
+        if !self.decided && !matches!(op, GroupOp::Leave) && !self.admin(actor) {
             return Err(ErrorCode::Forbidden);
         }
         let lanes = match op {
@@ -429,7 +456,7 @@ impl<'g> Change<'g> {
             return Err(ErrorCode::Conflict);
         }
         let staying = || self.group.at(self.seq).filter(|m| !users.contains(&m.user));
-        if staying().next().is_some() && !staying().any(|m| m.admin) {
+        if !self.decided && staying().next().is_some() && !staying().any(|m| m.admin) {
             return Err(ErrorCode::Conflict);
         }
         for user in users {
@@ -462,11 +489,11 @@ impl<'g> Change<'g> {
         if !self.group.has(user, self.seq) {
             return Err(ErrorCode::NotFound);
         }
-        if self.admin(user) == admin {
+        if !self.decided && self.admin(user) == admin {
             return Err(ErrorCode::Conflict);
         }
         let others = self.group.at(self.seq).any(|m| m.admin && m.user != *user);
-        if !admin && !others {
+        if !self.decided && !admin && !others {
             return Err(ErrorCode::Conflict);
         }
         if let Some(member) = self.group.members.get_mut(user) {

@@ -163,7 +163,9 @@ pub(super) fn judge(
         return Ok(known);
     }
     let previous = memory.head_before(chat, place.seq, store)?;
-    let mut change = Change::new(place.seq, previous.ordinal + 1, memory.group(chat, store)?);
+    let decided = super::group::decided(place, store, &key)?;
+    let group = memory.group(chat, store)?;
+    let mut change = Change::new(place.seq, previous.ordinal + 1, group, decided);
     let done = match op {
         LaneOp::Open {
             name,

@@ -1,19 +1,35 @@
 //! What has been judged already, in front of the store: heads, groups, and the dedup window.
-//! It also holds what the records of an unfinished batch came to, which no store shows yet.
+//! It also holds what the records that are still on their way came to, which no store shows yet.
 
+use super::window::{Recollection, Said, Window};
 use ahash::AHashMap;
 use hawser_engines::directory::Group;
-use hawser_engines::store::{ChatHead, ChatInfo, DedupRow, Membership, Store, StoreError};
+use hawser_engines::store::{Ask, ChatHead, ChatInfo, DedupRow, Membership, Store, StoreError};
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use std::collections::BTreeMap;
 
-/// Heads kept between batches; each costs about 100 bytes. Beyond, all are forgotten and read again.
-const HEADS_MAX: usize = 65_536;
-/// Members of groups kept between batches; each costs about 250 bytes.
-const MEMBERS_MAX: usize = 100_000;
-/// Client message ids of one half of the dedup window; each costs about 200 bytes. When the newer
-/// half is full it becomes the older one.
-const RECENT_MAX: usize = 32_768;
+/// How much one memory keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryBounds {
+    /// Heads of chats; each costs about 100 bytes. Beyond, all that are stored are forgotten and read again.
+    pub heads_max: usize,
+    /// Members of groups; each costs about 250 bytes.
+    pub members_max: usize,
+    /// Client message ids of one half of the dedup window; each costs about 100 bytes. When the newer half is full it
+    /// becomes the older one. At least as many as there are records on their way at a time.
+    pub ids_max: usize,
+}
+
+impl Default for MemoryBounds {
+    /// For one memory of all partitions: some 40 MiB.
+    fn default() -> Self {
+        Self {
+            heads_max: 65_536,
+            members_max: 100_000,
+            ids_max: 32_768,
+        }
+    }
+}
 
 /// (sender, device, chat, client_msg_id).
 pub(super) type DedupKey = (UserId, DeviceId, ChatId, ClientMsgId);
@@ -38,6 +54,29 @@ impl GroupState {
         self.members.get(user).is_some_and(|m| m.covers(seq))
     }
 
+    /// Undoes what the change at `seq`, and nothing after it, has left: who is in it, and that it is there. Who is
+    /// admin is not undone; no decision is made by it twice.
+    pub(super) fn before(&mut self, seq: Seq) {
+        for member in self.members.values_mut() {
+            member.intervals.retain(|interval| interval.joined < seq);
+            for interval in &mut member.intervals {
+                if interval.left.is_some_and(|left| left >= seq) {
+                    (interval.left, interval.left_ordinal) = (None, None);
+                }
+            }
+        }
+        self.members
+            .retain(|_, member| !member.intervals.is_empty());
+        if let Some(info) = &mut self.info {
+            if info.relaxed_seq >= seq {
+                (info.lanes, info.lanes_since_ms, info.relaxed_seq) = (0, 0, Seq::NONE);
+            }
+            if info.created_seq >= seq {
+                self.info = None;
+            }
+        }
+    }
+
     /// As the directory shows it.
     pub(super) fn view(&self, chat: &ChatId) -> Option<(Group, Seq)> {
         let info = self.info.as_ref()?;
@@ -58,17 +97,33 @@ impl GroupState {
 }
 
 /// The memory of one [`super::Core`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memory {
+    bounds: MemoryBounds,
     heads: AHashMap<ChatId, ChatHead>,
     groups: AHashMap<ChatId, GroupState>,
     /// At least the number of groups and members in `groups`.
     loaded: usize,
-    recent: AHashMap<DedupKey, DedupRow>,
-    older: AHashMap<DedupKey, DedupRow>,
+    window: Window,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new(MemoryBounds::default())
+    }
 }
 
 impl Memory {
+    pub(super) fn new(bounds: MemoryBounds) -> Self {
+        Self {
+            bounds,
+            heads: AHashMap::new(),
+            groups: AHashMap::new(),
+            loaded: 0,
+            window: Window::new(bounds.ids_max),
+        }
+    }
+
     /// The last accepted message before `seq`, which grows from call to call for one chat.
     pub(super) fn head_before(
         &mut self,
@@ -101,15 +156,43 @@ impl Memory {
         key: &DedupKey,
         store: &dyn Store,
     ) -> Result<Option<DedupRow>, StoreError> {
-        match self.recent.get(key).or_else(|| self.older.get(key)) {
-            Some(row) => Ok(Some(row.clone())),
-            None => store.dedup(&key.0, &key.1, &key.2, &key.3),
+        match self.window.look(key) {
+            Said::Known(row) => Ok(Some(row)),
+            Said::New => Ok(None),
+            Said::Ask => store.dedup(&key.0, &key.1, &key.2, &key.3),
         }
     }
 
     /// The first outcome of a client_msg_id.
     pub(super) fn remember(&mut self, key: DedupKey, row: DedupRow) {
-        self.recent.insert(key, row);
+        self.window.remember(&key, row);
+    }
+
+    /// Records before all that it knows.
+    pub(super) fn recall(&mut self, found: &Recollection) {
+        self.window.recall(found);
+    }
+
+    /// Client message ids that it may still recall.
+    pub(super) fn room(&self) -> usize {
+        self.window.room()
+    }
+
+    /// What a look at this head would ask the store for.
+    pub(super) fn ask_head(&self, chat: &ChatId) -> Option<Ask> {
+        (!self.heads.contains_key(chat)).then(|| Ask::Head(chat.clone()))
+    }
+
+    /// What a look at this group would ask the store for.
+    pub(super) fn ask_group(&self, chat: &ChatId) -> Option<Ask> {
+        let asks = chat.is_group() && !self.groups.contains_key(chat);
+        asks.then(|| Ask::Group(chat.clone()))
+    }
+
+    /// What a look at this id would ask the store for.
+    pub(super) fn ask_dedup(&self, key: &DedupKey) -> Option<Ask> {
+        let asks = self.window.look(key) == Said::Ask;
+        asks.then(|| Ask::Dedup(key.0.clone(), key.1.clone(), key.2.clone(), key.3))
     }
 
     /// A group, whole.
@@ -134,27 +217,37 @@ impl Memory {
         }
     }
 
+    /// The store has the change at `seq`; another ingest may have written it after this one read the group.
+    pub(super) fn refresh(&mut self, chat: &ChatId, seq: Seq) {
+        let known = self.groups.get(chat).map(|group| group.info.as_ref());
+        if known.is_some_and(|info| info.is_none_or(|info| info.write_seq < seq)) {
+            self.groups.remove(chat);
+        }
+    }
+
     /// So many rows of members were touched, new ones perhaps.
     pub(super) fn touched(&mut self, members: usize) {
         self.loaded += members;
     }
 
-    /// What was judged is in the store: bounds what is kept.
-    pub(super) fn committed(&mut self) {
-        if self.heads.len() > HEADS_MAX {
-            self.heads.clear();
+    /// What was judged before `seq` is in the store: bounds what is kept. What is not there yet stays.
+    pub(super) fn settled(&mut self, seq: Seq) {
+        if self.heads.len() > self.bounds.heads_max {
+            self.heads.retain(|_, head| head.seq >= seq);
         }
-        if self.loaded > MEMBERS_MAX {
-            self.loaded = 0;
-            self.groups.clear();
+        if self.loaded > self.bounds.members_max {
+            self.groups.retain(|_, group| {
+                let last = group.info.as_ref().map(|info| info.write_seq);
+                last.is_some_and(|last| last >= seq)
+            });
+            let left = self.groups.values().map(|group| group.members.len() + 1);
+            self.loaded = left.sum();
         }
-        if self.recent.len() > RECENT_MAX {
-            self.older = std::mem::take(&mut self.recent);
-        }
+        self.window.settled(seq);
     }
 
     /// What was judged may not be in the store: forgets all of it.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.bounds);
     }
 }

@@ -16,18 +16,22 @@ mod group;
 mod lane;
 mod membership;
 mod memory;
+mod park;
 mod plan;
 mod receipt;
 mod send;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use self::core::Core;
 pub use counters::{IngestCounters, IngestCounts};
-pub use driver::{Driver, DriverConfig, DriverError};
+pub use driver::{Driver, DriverConfig, DriverError, HotBounds, HotChat, Stage, StageTimes};
 pub use embedded::EmbeddedIngest;
 pub use membership::{BODY_USERS_MAX, MembershipBody, MembershipOp};
+pub use memory::MemoryBounds;
 pub use plan::{Plan, Verdict};
+pub use window::Recollection;
 
 /// Device under which group operations are remembered and signed.
 pub const API_DEVICE: &str = "api";

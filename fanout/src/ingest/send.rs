@@ -58,6 +58,9 @@ pub(super) fn judge(
         send.client_msg_id,
     );
     if let Some((chat, row)) = first(place, memory, store, &key)? {
+        if let Some(code) = ErrorCode::from_number(row.error).filter(|_| row.error != 0) {
+            return refused(code);
+        }
         let mut plan = Plan::empty(Verdict::Duplicate);
         let answer = duplicate(place, store, sender, (&chat, send), &row)?;
         plan.produce.push(answer);

@@ -3,6 +3,7 @@
 pub(crate) mod engine;
 pub(crate) mod flaky_log;
 pub(crate) mod memory_store;
+pub(crate) mod slow_store;
 
 use bytes::Bytes;
 use hawser_engines::log::{Produce, Record, Topic};

@@ -101,7 +101,8 @@ fn a_group_is_relaxed_once_by_an_admin_and_every_lane_and_node_is_told() {
     assert_eq!(bench.refusal(&again), Some(ErrorCode::Conflict));
     for record in told {
         let plan = bench.take(&record);
-        let StoreOp::Message { record: stored, .. } = &plan.store[0] else {
+        // The decision stands first.
+        let StoreOp::Message { record: stored, .. } = &plan.store[1] else {
             panic!("the change is a message of the lane");
         };
         let stored = MessageRecord::decode(stored).unwrap();

@@ -5,6 +5,7 @@ mod drive;
 mod groups;
 mod lanes;
 mod messages;
+mod pipeline;
 
 use crate::ingest::{Core, Plan, Verdict};
 use crate::rig::engine::{CONFIG, PARTITIONS};

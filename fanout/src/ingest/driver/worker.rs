@@ -1,0 +1,89 @@
+//! One thread: turns the partitions that are its own.
+
+use super::Shared;
+use super::bell::Bell;
+use super::source::Source;
+use crate::ingest::IngestConfig;
+use hawser_engines::log::Topic;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long an idle thread sleeps at most: reads are also tried without a wake.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long what is on its way is waited for at the end. What is not done by then is seen again.
+const DRAIN: Duration = Duration::from_secs(5);
+
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) index: u32,
+}
+
+impl Worker {
+    /// Until the end.
+    pub(super) fn run(&self) {
+        while !self.shared.stopped() {
+            self.generation();
+        }
+    }
+
+    /// Until the end, or until the log has another generation: its offsets and partitions are others.
+    fn generation(&self) {
+        let generation = self.shared.log.generation(Topic::ChatMessages);
+        let mut config = self.shared.config.ingest;
+        config.source_partitions = self.shared.log.partitions(Topic::ChatMessages);
+        if self.shared.began(generation) {
+            let partitions = config.source_partitions;
+            tracing::info!(generation, partitions, "ingest begins on chat-messages");
+        }
+        let mut sources = self.sources(config, generation);
+        let mut timeout = Duration::ZERO;
+        while !self.shared.stopped() {
+            self.news(&mut sources, timeout);
+            self.shared.look_at_ends(Instant::now());
+            if self.shared.log.generation(Topic::ChatMessages) != generation {
+                tracing::info!("chat-messages has another generation");
+                break;
+            }
+            timeout = self.turn(&mut sources, false);
+        }
+        let until = Instant::now() + DRAIN;
+        while !sources.iter().all(Source::at_rest) && Instant::now() < until {
+            let timeout = self.turn(&mut sources, true);
+            self.news(&mut sources, timeout);
+        }
+        sources.iter_mut().for_each(Source::commit_last);
+    }
+
+    fn sources(&self, config: IngestConfig, generation: u16) -> Vec<Source> {
+        let threads = self.shared.config.threads;
+        let mine = (0..config.source_partitions).filter(|p| p % threads == self.index);
+        let now = Instant::now();
+        let all = mine.enumerate().map(|(index, partition)| {
+            let place = (partition, index);
+            Source::new(&self.shared, &self.bell, place, (config, generation), now)
+        });
+        all.collect()
+    }
+
+    /// Waits for something to happen, and takes the news of it.
+    fn news(&self, sources: &mut [Source], timeout: Duration) {
+        let letters = self.bell.wait(timeout);
+        let now = Instant::now();
+        for letter in letters {
+            if let Some(source) = sources.get_mut(letter.source) {
+                source.news(letter.session, letter.news, now);
+            }
+        }
+    }
+
+    /// Lets every partition do what it can; how long there is nothing to do then.
+    fn turn(&self, sources: &mut [Source], draining: bool) -> Duration {
+        let now = Instant::now();
+        let deadlines = sources
+            .iter_mut()
+            .filter_map(|source| source.turn(draining, now));
+        let next = deadlines.min().map(|at| at.saturating_duration_since(now));
+        next.map_or(IDLE, |left| left.min(IDLE))
+    }
+}
