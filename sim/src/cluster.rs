@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hawser_engines::log::{Produce, Record, Topic};
 use hawser_engines::store::{Store, StoreOp};
 use hawser_fanout::history::History;
-use hawser_fanout::ingest::{Core, IngestConfig};
+use hawser_fanout::ingest::{Core, IngestConfig, Recollection};
 use hawser_protocol::ids::Seq;
 use hawser_protocol::partition::partition;
 use hawser_protocol::record::{DeliveryRecord, SourceRecord};
@@ -319,6 +319,13 @@ impl World {
         cluster.epoch += 1;
         cluster.core = core();
         cluster.next.clone_from(&cluster.committed);
+        if self.chance.below(2) == 0 {
+            // It rebuilds its dedup window, and asks the store no more of what is new.
+            for (log, committed) in cluster.source.iter().zip(&cluster.committed) {
+                let before = usize::try_from(*committed).unwrap_or(0);
+                cluster.core.recall(&Recollection::of(&log[..before], true));
+            }
+        }
         cluster.turning = true;
         self.ingest_step(Step::Judge, None, RESTART_MS);
     }

@@ -51,7 +51,7 @@ pub struct Options {
     pub steps: u64,
     /// What is broken on purpose.
     pub broken: Option<Break>,
-    /// A crash of ingest may leave a batch of the store in part. No store of this stage does so.
+    /// A crash of ingest may leave a batch of the store in part, as Cassandra does; the embedded store does not.
     pub torn: bool,
     /// Prints every frame and fault.
     pub trace: bool,
@@ -62,7 +62,7 @@ impl Default for Options {
         Self {
             steps: 120,
             broken: None,
-            torn: false,
+            torn: true,
             trace: false,
         }
     }

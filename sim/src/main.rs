@@ -39,10 +39,9 @@ struct Run {
     /// Breaks something on purpose: the oracles must notice.
     #[arg(long, value_enum)]
     r#break: Option<Break>,
-    /// A store whose batches are not atomic; no store of this stage is such a one, and ingest does
-    /// not stand it yet where groups change.
+    /// A store whose batches are atomic, as the embedded one's; else a crash may leave a part of one, as Cassandra's.
     #[arg(long)]
-    torn_store: bool,
+    whole_store: bool,
     /// Prints every frame and fault; for one seed.
     #[arg(long)]
     trace: bool,
@@ -56,7 +55,7 @@ fn main() -> ExitCode {
     let options = Options {
         steps: args.steps,
         broken: args.r#break,
-        torn: args.torn_store,
+        torn: !args.whole_store,
         trace: args.trace,
     };
     let style =
@@ -94,8 +93,8 @@ fn replay(seed: u64, args: &Run) -> String {
         "hawser-sim run --start {seed} --seeds 1 --steps {} --trace",
         args.steps
     );
-    if args.torn_store {
-        line += " --torn-store";
+    if args.whole_store {
+        line += " --whole-store";
     }
     if let Some(broken) = args.r#break {
         line += &format!(" --break {}", format!("{broken:?}").to_lowercase());
