@@ -257,6 +257,25 @@ pub trait Log: Send + Sync {
     /// The log cannot be reached.
     fn commit(&self, group: &str, topic: Topic, partition: u32, next: u64)
     -> Result<(), ReadError>;
+    /// The same for a position of this generation: one that is over takes nothing away from the next.
+    ///
+    /// # Errors
+    /// The log cannot be reached, or the generation is over and its positions are not kept.
+    fn commit_in(
+        &self,
+        generation: u16,
+        group: &str,
+        topic: Topic,
+        partition: u32,
+        next: u64,
+    ) -> Result<(), ReadError> {
+        if self.generation(topic) == generation {
+            return self.commit(group, topic, partition, next);
+        }
+        Err(ReadError::Unavailable {
+            reason: format!("generation {generation} of {} is over", topic.name()),
+        })
+    }
     /// The committed position, if any.
     ///
     /// # Errors

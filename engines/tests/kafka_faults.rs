@@ -8,58 +8,22 @@ mod support;
 use hawser_engines::kafka::{KafkaConfig, KafkaLog, KafkaRetention};
 use hawser_engines::log::{Appended, Log, ProduceError, Start, Topic};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use support::kafka::Cluster;
 use support::{NoWake, PATIENCE, Told, append, read_all, record};
 
-/// Three brokers on ports of their own, ended and removed when dropped.
-struct Cluster {
-    folder: tempfile::TempDir,
-}
-
-impl Cluster {
-    fn up() -> Option<Self> {
-        if std::env::var("HAWSER_TEST_KAFKA").is_err() {
-            println!("SKIPPED: HAWSER_TEST_KAFKA is not set (dev/engines up kafka prints it)");
-            return None;
-        }
-        let cluster = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        cluster.engines(&["up", "kafka", "--brokers", "3"]);
-        Some(cluster)
-    }
-
-    fn engines(&self, arguments: &[&str]) {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dev/engines");
-        let output = Command::new(script)
-            .args(arguments)
-            .env("HAWSER_ENGINES_RUN", self.folder.path())
-            .env("HAWSER_KAFKA_PORT", "29092")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-    }
-
-    fn open(&self) -> Arc<dyn Log> {
-        let mut config = KafkaConfig::new("127.0.0.1:29092,127.0.0.1:29102,127.0.0.1:29112");
-        config.partitions = 4;
-        // The records are stamped years ago.
-        config.chat_messages = KafkaRetention {
-            time_ms: u64::MAX,
-            bytes: u64::MAX,
-        };
-        Arc::new(KafkaLog::open(config).unwrap())
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.engines(&["down", "--wipe"]);
-    }
+/// The log on three brokers.
+fn open(cluster: &Cluster) -> Arc<dyn Log> {
+    let mut config = KafkaConfig::new(cluster.address());
+    config.partitions = 4;
+    // The records are stamped years ago.
+    config.chat_messages = KafkaRetention {
+        time_ms: u64::MAX,
+        bytes: u64::MAX,
+    };
+    Arc::new(KafkaLog::open(config).unwrap())
 }
 
 /// What a client of the log saw: values by the offset that was acknowledged for them.
@@ -68,7 +32,6 @@ struct Seen {
     acked: BTreeMap<(u32, u64), String>,
     unknown: BTreeSet<String>,
     refused: usize,
-    longest: Duration,
 }
 
 /// Sends one record after the other, each until it is acknowledged, for a while.
@@ -95,7 +58,6 @@ fn send(log: &dyn Log, seen: &mut Seen, name: &str, during: Duration) {
             assert!(began.elapsed() < PATIENCE * 3, "{value} is never taken");
             std::thread::sleep(Duration::from_millis(20));
         };
-        seen.longest = seen.longest.max(began.elapsed());
         seen.acked.insert((partition, offset), value);
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -120,7 +82,92 @@ fn check(log: &dyn Log, seen: &Seen) {
     }
 }
 
-fn outage_of_all(cluster: &Cluster, log: &dyn Log, seen: &mut Seen) {
+/// Appends at a fixed rate, each due at its time whatever the ones before do, and repeated until it is taken; a
+/// broker is killed meanwhile. Each leads some partition: whichever dies, leaders change. Whether this machine has time
+/// enough for bounds on time to mean something.
+fn failover_under_load(cluster: &Cluster, log: &Arc<dyn Log>, seen: &mut Seen) -> bool {
+    const SENDERS: u32 = 128;
+    const PER_SENDER: u32 = 15;
+    const EVERY: Duration = Duration::from_secs(1);
+    const CALM: Duration = Duration::from_secs(3);
+    let began = Instant::now();
+    let sender = |sender: u32| {
+        let mut mine = (Seen::default(), Vec::new());
+        for n in 0..PER_SENDER {
+            let due = began + EVERY * n + EVERY * sender / SENDERS;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let value = format!("failover-{sender}-{n}");
+            let partition = sender % 4;
+            let offset = loop {
+                let record = record(Topic::ChatMessages, partition, value.as_bytes());
+                match append(&**log, record) {
+                    Ok(offset) => break offset,
+                    Err(ProduceError::Refused { .. }) => mine.0.refused += 1,
+                    Err(ProduceError::Unknown { .. }) => {
+                        mine.0.unknown.insert(value.clone());
+                    }
+                }
+                assert!(due.elapsed() < PATIENCE * 3, "{value} is never taken");
+                std::thread::sleep(Duration::from_millis(20));
+            };
+            mine.1.push((due - began, due.elapsed()));
+            mine.0.acked.insert((partition, offset), value);
+        }
+        mine
+    };
+    let all: Vec<(Seen, Vec<(Duration, Duration)>)> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(CALM);
+            cluster.engines(&["kill", "kafka-2"]);
+        });
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|n| scope.spawn(move || sender(n)))
+            .collect();
+        let ended = senders.into_iter().map(|thread| thread.join().unwrap());
+        ended.collect()
+    });
+    let (before, after): (Vec<_>, Vec<_>) = all
+        .iter()
+        .flat_map(|(_, waited)| waited)
+        .partition(|(due, waited)| *due + *waited < CALM);
+    let sorted = |mut all: Vec<Duration>| {
+        all.sort_unstable();
+        all
+    };
+    let before = sorted(before.into_iter().map(|(_, waited)| waited).collect());
+    let waited = sorted(after.into_iter().map(|(_, waited)| waited).collect());
+    for (mine, _) in all {
+        seen.acked.extend(mine.acked);
+        seen.unknown.extend(mine.unknown);
+        seen.refused += mine.refused;
+    }
+    let at = |all: &[Duration], share: usize| all[(all.len() - 1) * share / 1_000];
+    println!(
+        "before the kill: {} appends, p50 {:?}, p99 {:?}",
+        before.len(),
+        at(&before, 500),
+        at(&before, 990)
+    );
+    println!(
+        "leader killed: {} appends, p50 {:?}, p90 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}; refused {}, unknown {}",
+        waited.len(),
+        at(&waited, 500),
+        at(&waited, 900),
+        at(&waited, 990),
+        at(&waited, 999),
+        at(&waited, 1_000),
+        seen.refused,
+        seen.unknown.len()
+    );
+    if at(&before, 990) > Duration::from_millis(500) {
+        println!("NOT JUDGED: this machine is too busy to say how long a failover takes");
+        return false;
+    }
+    assert!(at(&waited, 990) < Duration::from_secs(5), "{waited:?}");
+    true
+}
+
+fn outage_of_all(cluster: &Cluster, log: &dyn Log, seen: &mut Seen, longest: Duration) {
     // In flight at the moment of the outage.
     let (sender, told) = channel();
     let done: Arc<dyn Appended> = Arc::new(Timed(Mutex::new(sender)));
@@ -142,16 +189,17 @@ fn outage_of_all(cluster: &Cluster, log: &dyn Log, seen: &mut Seen) {
             std::thread::sleep(Duration::from_millis(2));
         }
         let at = killed.join().unwrap();
-        answered_within_a_second(&told, &sent, seen);
+        answered_in_time(&told, &sent, seen, longest);
         at
     });
     // From now on: refused at once, with a hint.
-    let until = killer + Duration::from_secs(1);
+    let until = killer + longest;
     while log.writable().is_ok() {
         assert!(Instant::now() < until, "still called writable");
         std::thread::sleep(Duration::from_millis(10));
     }
-    for n in 0..20 {
+    let nightly = std::env::var("HAWSER_TEST_MODE").is_ok_and(|mode| mode == "nightly");
+    for n in 0..if nightly { 300 } else { 20 } {
         let began = Instant::now();
         let refused = append(log, record(Topic::ChatMessages, 1, b"during the outage"));
         assert!(
@@ -193,10 +241,11 @@ impl Appended for Timed {
     }
 }
 
-fn answered_within_a_second(
+fn answered_in_time(
     told: &Receiver<(Told, Instant)>,
     sent: &[(Instant, String)],
     seen: &mut Seen,
+    most: Duration,
 ) {
     let (mut left, mut longest) = (sent.len(), Duration::ZERO);
     while left > 0 {
@@ -216,18 +265,17 @@ fn answered_within_a_second(
             }
             Err(ProduceError::Refused { .. }) => {}
         }
-        assert!(
-            waited < Duration::from_millis(1_200),
-            "{value} waited {waited:?}"
-        );
+        assert!(waited < most, "{value} waited {waited:?}");
     }
     println!("all killed: longest wait for an answer {longest:?}");
 }
 
 #[test]
 fn a_killed_leader_and_a_killed_cluster_lose_nothing_acknowledged_and_are_answered_for() {
-    let Some(cluster) = Cluster::up() else { return };
-    let log = cluster.open();
+    let Some(cluster) = Cluster::up(3, 28_092) else {
+        return;
+    };
+    let log = open(&cluster);
     let start = Start::Earliest;
     let mut consumer = log
         .consumer(Topic::ChatMessages, 0, start, Arc::new(NoWake))
@@ -236,25 +284,14 @@ fn a_killed_leader_and_a_killed_cluster_lose_nothing_acknowledged_and_are_answer
     send(&*log, &mut seen, "calm", Duration::from_secs(1));
     assert_eq!((seen.refused, seen.unknown.len()), (0, 0));
 
-    // Each broker leads some partition: whichever dies, leaders change.
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(300));
-            cluster.engines(&["kill", "kafka-2"]);
-        });
-        send(&*log, &mut seen, "failover", Duration::from_secs(6));
-    });
-    println!(
-        "leader killed: longest append {:?}, refused {}, unknown {}",
-        seen.longest,
-        seen.refused,
-        seen.unknown.len()
-    );
+    let calm = failover_under_load(&cluster, &log, &mut seen);
     cluster.engines(&["start", "kafka-2"]);
     send(&*log, &mut seen, "again", Duration::from_secs(2));
     check(&*log, &seen);
 
-    outage_of_all(&cluster, &*log, &mut seen);
+    // A second, and the time that its callers take; three where nothing comes in time.
+    let longest = Duration::from_millis(if calm { 1_200 } else { 3_000 });
+    outage_of_all(&cluster, &*log, &mut seen, longest);
     let back = Instant::now();
     cluster.engines(&["start", "kafka-1", "kafka-2", "kafka-3"]);
     let up = back.elapsed();

@@ -259,6 +259,23 @@ impl Log for KafkaLog {
         self.shared.groups.commit(group, &place, next)
     }
 
+    fn commit_in(
+        &self,
+        generation: u16,
+        group: &str,
+        topic: Topic,
+        partition: u32,
+        next: u64,
+    ) -> Result<(), ReadError> {
+        let state = self.shared.state(topic);
+        let name = if state.generation == generation {
+            Arc::clone(&state.name)
+        } else {
+            names::name(&self.shared.config.prefix, topic, generation).into()
+        };
+        self.shared.groups.commit(group, &(name, partition), next)
+    }
+
     fn committed(
         &self,
         group: &str,

@@ -1,7 +1,10 @@
 //! Shared by the tests on a real Kafka: the brokers to test against, and topics of one's own.
+#![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test may panic, its makers too")]
 
 use hawser_engines::kafka::{KafkaConfig, KafkaRetention};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The brokers to test against, or a loud skip.
@@ -39,4 +42,56 @@ pub(crate) fn config(brokers: &str, test: &str) -> KafkaConfig {
     config.audit = forever;
     config.ephemeral = forever;
     config
+}
+
+/// Brokers of one test's own on ports of their own, ended and removed when dropped.
+pub(crate) struct Cluster {
+    folder: tempfile::TempDir,
+    port: u16,
+    count: u16,
+}
+
+impl Cluster {
+    /// Starts so many, if Kafka can be had here.
+    pub(crate) fn up(count: u16, port: u16) -> Option<Self> {
+        brokers()?;
+        let cluster = Self {
+            folder: tempfile::tempdir().unwrap(),
+            port,
+            count,
+        };
+        cluster.engines(&["up", "kafka", "--brokers", &count.to_string()]);
+        Some(cluster)
+    }
+
+    /// Its folder of data, settings and logs.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// All its brokers.
+    pub(crate) fn address(&self) -> String {
+        let ports = (0..self.count).map(|n| self.port + 10 * n);
+        let each: Vec<String> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
+        each.join(",")
+    }
+
+    /// Runs dev/engines on it; what it prints.
+    pub(crate) fn engines(&self, arguments: &[&str]) -> String {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dev/engines");
+        let output = Command::new(script)
+            .args(arguments)
+            .env("HAWSER_ENGINES_RUN", self.folder.path())
+            .env("HAWSER_KAFKA_PORT", self.port.to_string())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.engines(&["down", "--wipe"]);
+    }
 }
