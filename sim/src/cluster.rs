@@ -167,6 +167,8 @@ fn core() -> Core {
         source_partitions: SOURCES,
         delivery_partitions: DELIVERIES,
         dead_letter_partitions: 1,
+        group_members_partitions: 1,
+        audit_partitions: 1,
     };
     Core::new(config, 1)
 }

@@ -117,7 +117,7 @@ impl Core {
         let place = place(&self.config, self.generation, partition_no, record);
         let (plan, refused) = super::park::park(&place, record, plan);
         if let Some((key, row)) = refused {
-            self.memory.remember(key, row);
+            self.memory.remember(&key, row);
         }
         Ok(plan)
     }

@@ -1,11 +1,11 @@
 //! A change of a group: authorised, applied to intervals, written as a message into the chat.
 
 use super::API_DEVICE;
-use super::lane;
 use super::membership::{MembershipBody, MembershipOp};
 use super::memory::{DedupKey, GroupState, Memory};
 use super::plan::{Place, Plan, Verdict};
 use super::send::{dedup_row, message_id};
+use super::{feed, lane};
 use bytes::Bytes;
 use hawser_engines::directory::Group;
 use hawser_engines::store::{
@@ -130,7 +130,7 @@ pub(super) fn accept(
     };
     memory.accepted(&record.chat, head);
     memory.touched(touched.len());
-    memory.remember(key, dedup_row(&record));
+    memory.remember(&key, dedup_row(&record));
     Ok(plan)
 }
 
@@ -150,7 +150,8 @@ pub(super) fn refuse(
         stored_ts_ms: place.time_ms,
     };
     plan.store.push(dedup_op(&key, row.clone()));
-    memory.remember(key, row);
+    plan.produce = feed::refused(place, &key, row.error);
+    memory.remember(&key, row);
     plan
 }
 
@@ -205,6 +206,7 @@ fn planned(
     }
     plan.store.push(dedup_op(key, dedup_row(record)));
     plan.produce = place.deliver(chat, &bytes, concerned(group, record.seq), &[], None);
+    plan.produce.extend(feed::accepted(place, group, record));
     plan.groups.extend(shown(chat, group));
     plan
 }
@@ -254,6 +256,10 @@ fn replay(
     if let Some(stored) = stored.filter(|stored| stored.seq == place.seq) {
         let to = concerned(group, place.seq);
         plan.produce = place.deliver(chat, &stored.record, to, &[], None);
+        // What ingest wrote itself can be read.
+        if let Ok(record) = MessageRecord::decode(&stored.record) {
+            plan.produce.extend(feed::accepted(place, group, &record));
+        }
     }
     plan.groups.extend(shown(chat, group));
     let head = ChatHead {

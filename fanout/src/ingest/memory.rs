@@ -164,8 +164,8 @@ impl Memory {
     }
 
     /// The first outcome of a client_msg_id.
-    pub(super) fn remember(&mut self, key: DedupKey, row: DedupRow) {
-        self.window.remember(&key, row);
+    pub(super) fn remember(&mut self, key: &DedupKey, row: DedupRow) {
+        self.window.remember(key, row);
     }
 
     /// Records before all that it knows.

@@ -12,6 +12,7 @@ mod core;
 mod counters;
 mod driver;
 mod embedded;
+mod feed;
 mod group;
 mod lane;
 mod membership;
@@ -58,6 +59,10 @@ pub struct IngestConfig {
     pub delivery_partitions: u32,
     /// Partitions of `dead-letters`.
     pub dead_letter_partitions: u32,
+    /// Partitions of `group-members`.
+    pub group_members_partitions: u32,
+    /// Partitions of `audit-logs`.
+    pub audit_partitions: u32,
 }
 
 impl IngestConfig {
@@ -70,6 +75,8 @@ impl IngestConfig {
             source_partitions: log.partitions(Topic::ChatMessages),
             delivery_partitions: log.partitions(Topic::Delivery),
             dead_letter_partitions: log.partitions(Topic::DeadLetters),
+            group_members_partitions: log.partitions(Topic::GroupMembers),
+            audit_partitions: log.partitions(Topic::AuditLogs),
         }
     }
 }

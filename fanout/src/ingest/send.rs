@@ -77,7 +77,7 @@ pub(super) fn judge(
         ordinal: record.ordinal,
     };
     memory.accepted(&send.chat, head);
-    memory.remember(key, dedup_row(&record));
+    memory.remember(&key, dedup_row(&record));
     Ok(plan)
 }
 

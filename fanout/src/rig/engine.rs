@@ -41,6 +41,8 @@ pub(crate) const CONFIG: IngestConfig = IngestConfig {
     source_partitions: PARTITIONS,
     delivery_partitions: PARTITIONS,
     dead_letter_partitions: PARTITIONS,
+    group_members_partitions: PARTITIONS,
+    audit_partitions: PARTITIONS,
 };
 
 impl Rig {

@@ -57,7 +57,7 @@ impl SlowStore {
                 reason: "too large".to_owned(),
             });
         }
-        let fails = self.fails_every > 0 && no % self.fails_every == 0;
+        let fails = self.fails_every > 0 && no.is_multiple_of(self.fails_every);
         let part = match fails {
             // A prefix of it; the whole of it was a time-out.
             true => usize::try_from(no).unwrap_or(0) % (ops.len() + 1),

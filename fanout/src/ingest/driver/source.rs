@@ -265,17 +265,24 @@ impl Source {
     }
 
     fn work(&mut self, draining: bool, now: Instant) -> Result<Option<Instant>, Failed> {
+        if self.pipe.low() >= self.singly_before {
+            self.writes.together();
+        }
         for id in self.writes.due(now) {
             self.go_on(id, now);
         }
         let mut more = false;
         if !draining {
+            // What was asked for first: that makes room for what has come since.
+            self.judge(now);
             more = self.read(now)?;
             self.judge(now);
             self.remember();
         }
+        let full = self.room() == 0;
         self.deliver(now)?;
         self.settle(now);
+        more |= full && self.room() > 0;
         if self
             .pipe
             .oldest_given()
@@ -292,14 +299,16 @@ impl Source {
         })
     }
 
+    /// How many records more may be on their way.
+    fn room(&self) -> usize {
+        let max = self.shared.config.in_flight_max;
+        max.saturating_sub(self.pipe.len())
+    }
+
     /// Takes records from the log, as many as may be on their way, once those before them are judged. Whether there
     /// may be more.
     fn read(&mut self, now: Instant) -> Result<bool, Failed> {
-        let room = self
-            .shared
-            .config
-            .in_flight_max
-            .saturating_sub(self.pipe.len());
+        let room = self.room();
         let Phase::Open(consumer) = &mut self.phase else {
             return Ok(false);
         };

@@ -71,6 +71,11 @@ impl Writes {
         }
     }
 
+    /// Records are written together again.
+    pub(super) fn together(&mut self) {
+        self.records_max = RECORDS_MAX;
+    }
+
     /// Adds the plan of a flight; gives writes that are to begin.
     pub(super) fn add(
         &mut self,
@@ -132,7 +137,7 @@ impl Writes {
         if let Some(part) = write.parts.front() {
             return Some(Next::Store(part.clone()));
         }
-        Some(Next::Done(self.all.remove(&id)?.flights.clone()))
+        Some(Next::Done(self.all.remove(&id)?.flights))
     }
 
     /// The change of this chat that may begin, now that one is done.

@@ -1,9 +1,10 @@
 //! Groups: who may do what, and what comes of it.
 
 use super::{Bench, told};
-use crate::ingest::{MembershipBody, MembershipOp, Verdict};
-use crate::rig::engine::Rig;
+use crate::ingest::{Core, MembershipBody, MembershipOp, Plan, Verdict};
+use crate::rig::engine::{CONFIG, Rig};
 use crate::rig::{chat, create, deliveries, group_op, plain, sent, user, users};
+use hawser_engines::log::Topic;
 use hawser_engines::store::Store;
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::limits::{BODY_BYTES_MAX, GROUP_MEMBERS_MAX};
@@ -289,4 +290,44 @@ fn an_outcome_is_remembered_for_whoever_asked() {
     bench.take(&admin("alice", 3, "bob", true));
     assert_eq!(bench.take(&op).verdict, Verdict::Duplicate);
     assert_eq!(bench.store.chat(&chat(CREW)).unwrap().unwrap().name, "Crew");
+}
+
+#[test]
+fn other_services_are_told_who_is_in_a_group_and_who_did_what() {
+    let told = |plan: &Plan, topic: Topic| -> Vec<serde_json::Value> {
+        let of = plan.produce.iter().filter(|p| p.topic == topic);
+        of.map(|p| serde_json::from_slice(&p.value).unwrap())
+            .collect()
+    };
+    let mut bench = Bench::new();
+    let plan = bench.take(&create("alice", 900, "g:crew", &["bob"]));
+    let members = &told(&plan, Topic::GroupMembers)[0];
+    assert_eq!(members["op"], "create");
+    assert_eq!(members["joined"], serde_json::json!(["alice", "bob"]));
+    let remove = GroupOp::Remove {
+        users: users(&["bob"]),
+    };
+    let (at, record) = bench.place(&group_op("alice", 901, "g:crew", remove));
+    let plan = bench.core.judge(at, &record, &bench.store).unwrap();
+    let members = &told(&plan, Topic::GroupMembers)[0];
+    assert_eq!(
+        (&members["by"], &members["chat"]),
+        (&"alice".into(), &"g:crew".into())
+    );
+    assert_eq!(members["left"], serde_json::json!(["bob"]));
+    assert_eq!(told(&plan, Topic::AuditLogs)[0]["action"], "group.remove");
+    bench.store.write(&plan.store).unwrap();
+    // Seen again by another process: the same is told again.
+    let mut other = Core::new(CONFIG, 1);
+    let again = other.judge(at, &record, &bench.store).unwrap();
+    for topic in [Topic::GroupMembers, Topic::AuditLogs] {
+        assert_eq!(told(&again, topic), told(&plan, topic));
+    }
+    let refused = bench.take(&group_op("bob", 902, "g:crew", GroupOp::Leave));
+    assert_eq!(
+        told(&refused, Topic::GroupMembers),
+        Vec::<serde_json::Value>::new()
+    );
+    let code = ErrorCode::NotMember.number();
+    assert_eq!(told(&refused, Topic::AuditLogs)[0]["error"], code);
 }

@@ -240,3 +240,21 @@ fn g2_stopping_and_failing_at_any_time_loses_and_doubles_nothing() {
     assert!(committed(&rig, DM) > 0);
     driver.stop();
 }
+
+#[test]
+fn records_that_come_while_others_are_asked_about_are_read_at_once() {
+    let rig = Rig::plain();
+    let store = Arc::new(SlowStore::new(1, 0));
+    let mut config = DriverConfig::from(CONFIG);
+    // Full again and again: each time there is room, what waits is read without a wake of the log.
+    config.in_flight_max = 8;
+    let port = Arc::new(Slow(Arc::clone(&store)));
+    let driver = Driver::start(rig.log.clone(), port, rig.directory.clone(), config).unwrap();
+    let since = std::time::Instant::now();
+    rig.append(&texts(DM, 0..400));
+    done(&rig);
+    // Fifty times full; half a second for each is what a missed wake costs.
+    assert!(since.elapsed() < std::time::Duration::from_secs(12));
+    whole(&store, DM, 400);
+    driver.stop();
+}
