@@ -57,6 +57,9 @@ pub struct Args {
     /// Seconds of load after the ramp.
     #[arg(long, default_value_t = 30)]
     pub duration_s: u64,
+    /// The load ends as soon as this file exists, when that is before its seconds are over: for whoever cannot know beforehand.
+    #[arg(long, value_name = "FILE")]
+    pub until: Option<PathBuf>,
     /// Body of a message, bytes.
     #[arg(long, default_value_t = 5_120)]
     pub body: usize,

@@ -199,7 +199,9 @@ impl Conductor {
         let bar = bar(&self.shared.args, "load, s", seconds);
         let every = Duration::from_secs((seconds / 60).max(1));
         let mut next = every;
-        while begun.elapsed() < Duration::from_secs(seconds) {
+        let until = self.shared.args.until.clone();
+        let told = || until.as_ref().is_some_and(|file| file.exists());
+        while begun.elapsed() < Duration::from_secs(seconds) && !told() {
             self.look()?;
             bar.set_position(begun.elapsed().as_secs());
             let counters = &self.shared.counters;

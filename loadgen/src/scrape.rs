@@ -52,7 +52,12 @@ impl Page {
             let of = |name: &str| {
                 stage.map_or_else(|| name.to_owned(), |stage| format!("{name}/{stage}"))
             };
-            if let Some(name) = name.strip_suffix("_sum") {
+            // Ingest shows its stages as two counters each.
+            if let Some(name) = name.strip_suffix("_microseconds_total") {
+                page.0.entry(of(name)).or_default().0 += value;
+            } else if let Some(name) = name.strip_suffix("_records_total") {
+                page.0.entry(of(name)).or_default().1 += value;
+            } else if let Some(name) = name.strip_suffix("_sum") {
                 page.0.entry(of(name)).or_default().0 += value;
             } else if let Some(name) = name.strip_suffix("_count") {
                 page.0.entry(of(name)).or_default().1 += value;
@@ -132,15 +137,15 @@ mod tests {
             a_us_bucket{core=\"0\",le=\"2\"} 1\n\
             a_us_sum{core=\"0\"} 10\na_us_count{core=\"0\"} 2\n\
             a_us_sum{core=\"1\"} 20\na_us_count{core=\"1\"} 1\n\
-            stage_us_sum{stage=\"store\"} 7\nstage_us_count{stage=\"store\"} 7\n\
-            stage_us_sum{stage=\"log\"} 4\nstage_us_count{stage=\"log\"} 2\nplain 5\n";
+            stage_microseconds_total{stage=\"store\"} 7\nstage_records_total{stage=\"store\"} 7\n\
+            stage_records_total{stage=\"log\"} 2\nstage_microseconds_total{stage=\"log\"} 4\nplain 5\n";
         let page = Page::parse(text);
         let before = Page::default();
         assert_eq!(page.mean_since(&before, "a_us"), Some(10.0));
-        assert_eq!(page.mean_since(&before, "stage_us/log"), Some(2.0));
+        assert_eq!(page.mean_since(&before, "stage/log"), Some(2.0));
         assert_eq!(page.mean_since(&page, "a_us"), None, "nothing since");
         let mut twice = page.clone();
         twice.add(&page);
-        assert_eq!(twice.mean_since(&page, "stage_us/store"), Some(1.0));
+        assert_eq!(twice.mean_since(&page, "stage/store"), Some(1.0));
     }
 }

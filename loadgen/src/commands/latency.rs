@@ -63,12 +63,12 @@ Example:
 /// Stages in the order in which a message passes them: metric (mean in its unit), microseconds per unit, title.
 const STAGES: [(&str, f64, &str); 7] = [
     ("hawser_append_microseconds", 1.0, "edge → log acknowledged"),
-    ("hawser_stage_microseconds/log", 1.0, "edge → log → ingest"),
-    ("hawser_stage_microseconds/judge", 1.0, "judge"),
-    ("hawser_stage_microseconds/store", 1.0, "store"),
-    ("hawser_stage_microseconds/order", 1.0, "order"),
+    ("hawser_ingest_stage/log", 1.0, "edge → log → ingest"),
+    ("hawser_ingest_stage/judge", 1.0, "judge"),
+    ("hawser_ingest_stage/store", 1.0, "store"),
+    ("hawser_ingest_stage/order", 1.0, "order"),
     (
-        "hawser_stage_microseconds/deliver",
+        "hawser_ingest_stage/deliver",
         1.0,
         "delivery log acknowledged",
     ),

@@ -1,0 +1,370 @@
+"""The faults of GUARANTEES F2, F3, F4 and F12, each beside load whose history is checked."""
+
+import json
+import subprocess
+import time
+import tomllib
+
+import system
+from proxy import Proxy
+from timeline import Timeline, median, quantile
+
+# A Send that is answered within a second is answered at once, for a client (G10).
+ANSWER_S = 1.0
+# Sends of the instant at which a process dies wait for its connections to be missed.
+GRACE_S = 0.3
+BEFORE_S = 6
+
+
+class Run:
+    """One fault on its way: load beside it and for some seconds after it, expectations, what came of them."""
+
+    def __init__(self, name, options, seed, after_s, more=()):
+        self.options, self.marks, self.after_s = options, {}, after_s
+        self.found = {"fault": name, "seed": seed, "expectations": []}
+        self.folder = options.scratch / f"{name}-{seed}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.load = system.Load(options, seed, self.folder, more)
+        time.sleep(BEFORE_S)
+
+    def mark(self, name):
+        self.marks[name] = time.time()
+        return self.marks[name]
+
+    def at(self, name):
+        return self.marks[name]
+
+    def expect(self, what, holds, measured):
+        self.found["expectations"].append({"what": what, "holds": bool(holds), "measured": measured})
+
+    def finish(self):
+        """The load ends; what holds for every fault is judged. The timeline of what happened."""
+        time.sleep(self.after_s)
+        self.samples, judged, report = self.load.finish()
+        verdict = judged["verdict"]
+        counts = verdict["counts"]
+        lost = sum(counts.get(kind, 0) for kind in ("lost_delivery", "lost_history", "gap", "history_gap"))
+        twice = sum(counts.get(kind, 0) for kind in ("duplicate", "two_results", "fencing", "refused_but_shown"))
+        order = sum(counts.get(kind, 0) for kind in ("inversion", "sender_order", "offset_regressed", "cursor_regressed",
+                                                     "mixed_replay"))
+        self.found |= {
+            "acknowledged": verdict["acknowledged"], "refused": verdict["refused"], "unknown": verdict["unknown"],
+            "lost": lost, "duplicated": twice, "reordered": order, "counts": counts,
+            "rows": verdict["rows"], "history": str(self.folder),
+        }
+        self.expect("0 lost, 0 duplicated, 0 reordered", judged["clean"], counts or "clean")
+        self.expect("every Send had a final answer", verdict["unknown"] == 0, verdict["unknown"])
+        self.expect("every chat was read back", verdict["swept"] == len(chats_of(self.folder)), verdict["swept"])
+        self.report = report
+        return Timeline(self.folder)
+
+    def recovered(self, timeline, back, within_s):
+        took = timeline.recovery(self.at(back))
+        self.found["recovery_s"] = None if took is None else round(took, 2)
+        self.expect(f"acknowledged within 2 s again, {within_s} s after its return", took is not None and took <= within_s,
+                    self.found["recovery_s"])
+
+    def kept(self, timeline, begin, end):
+        closed = timeline.closed(self.at(begin), self.at(end))
+        self.expect("connections stay", closed == 0, f"{closed} closed")
+
+
+def chats_of(folder):
+    with open(folder / "run.json", encoding="utf-8") as file:
+        return json.load(file)["chats"]
+
+
+def pick(options, short, full):
+    return full if options.full else short
+
+
+def delivery_s(messages):
+    return [at - m.sent for m in messages for at in m.deliveries]
+
+
+# --- F2 ------------------------------------------------------------------------------------------------------
+
+
+def f2_leader(options, seed):
+    down_s = pick(options, 8, 20)
+    broker = system.leader()
+    run = Run("f2-leader", options, seed, 6)
+    run.mark("down")
+    system.cluster("kill", broker)
+    time.sleep(down_s)
+    system.cluster("start", broker)
+    run.mark("back")
+    timeline = run.finish()
+    sent = timeline.sent(run.at("down"), run.at("back"))
+    waits = [m.ok - m.sent for m in sent if m.ok]
+    p99 = quantile(waits, 0.99)
+    run.found["send_p99_s"] = p99
+    run.expect("Send → SendResult p99 < 5 s while the leader is away", p99 is not None and p99 < 5.0, p99)
+    run.kept(timeline, "down", "back")
+    run.found["refused_in_window"] = sum(m.failed is not None for m in sent)
+    took = timeline.recovery(run.at("down"))
+    run.found["recovery_s"] = took and round(took, 2)
+    return run.found
+
+
+def f2_brokers(options, seed):
+    down_s = pick(options, 10, 30)
+    run = Run("f2-brokers", options, seed, pick(options, 10, 60))
+    run.mark("down")
+    system.cluster("kill", "kafka")
+    time.sleep(down_s)
+    run.mark("starting")
+    system.engines("start", *[line.split()[0] for line in system.engines("status").splitlines() if line.startswith("kafka-")])
+    run.mark("back")
+    timeline = run.finish()
+    sent = timeline.sent(run.at("down") + GRACE_S, run.at("starting"))
+    late = [m for m in sent if m.answered is None or m.answered - m.sent > ANSWER_S]
+    answers = [m.answered - m.sent for m in sent if m.answered]
+    run.expect(f"every Send is answered within {ANSWER_S:.0f} s while there is no broker", sent and not late,
+               {"sends": len(sent), "later": len(late), "p99_s": quantile(answers, 0.99), "max_s": max(answers, default=None)})
+    bare = [m for m in sent if m.failed and not m.hinted]
+    run.expect("every refusal has a retry hint", not bare, f"{len(bare)} without")
+    run.kept(timeline, "down", "back")
+    run.recovered(timeline, "back", 60)
+    return run.found
+
+
+# --- F3 ------------------------------------------------------------------------------------------------------
+
+
+def redis(options, seed, name, harm, heal):
+    """Interleaved pairs, with Redis and without; the median ratio of p99."""
+    pairs, each_s = pick(options, 3, 7), pick(options, 4, 60 if harm == "stop" else 15)
+    run = Run(name, options, seed, 2)
+    windows = []
+    run.mark("down")
+    for _ in range(pairs):
+        quiet = time.time()
+        time.sleep(each_s)
+        harmed = time.time()
+        system.cluster(harm, "redis")
+        time.sleep(each_s)
+        over = time.time()
+        system.cluster(heal, "redis")
+        windows.append((quiet, harmed, over))
+    run.mark("back")
+    timeline = run.finish()
+    ratios, without, beside = [], [], []
+    for quiet, harmed, over in windows:
+        good = quantile(delivery_s(timeline.sent(quiet, harmed)), 0.99)
+        bad = quantile(delivery_s(timeline.sent(harmed, over)), 0.99)
+        if good and bad:
+            ratios.append(bad / good)
+            without.append(good)
+            beside.append(bad)
+    ratio = median(ratios)
+    run.found |= {"pairs": len(ratios), "ratio": ratio, "spread": [min(ratios, default=None), max(ratios, default=None)],
+                  "p99_s": median(without), "p99_without_redis_s": median(beside)}
+    bound = 1.1 if options.full else 2.0
+    words = f"Send → Deliver p99 without Redis over with it, median of {len(ratios)} pairs, ≤ {bound}"
+    run.expect(words, ratio is not None and ratio <= bound, ratio)
+    refused = sum(m.failed is not None for m in timeline.messages.values())
+    run.expect("no Send is refused", refused == 0, refused)
+    run.kept(timeline, "down", "back")
+    run.found["recovery_s"] = 0.0
+    return run.found
+
+
+def f3_redis_killed(options, seed):
+    return redis(options, seed, "f3-redis-killed", "kill", "start")
+
+
+def f3_redis_stopped(options, seed):
+    return redis(options, seed, "f3-redis-stopped", "stop", "cont")
+
+
+# --- F4 ------------------------------------------------------------------------------------------------------
+
+
+def stored(run):
+    """Rows of Cassandra against what was acknowledged: none missing, none double."""
+    chats = {chat["chat"] for chat in chats_of(run.folder)}
+    mine = [row for row in system.rows() if row[0] in chats]
+    ordinals = {(chat, ordinal) for chat, ordinal, _ in mine}
+    last = {}
+    for chat, ordinal in ordinals:
+        last[chat] = max(last.get(chat, 0), ordinal)
+    missing = sum(last.values()) - len(ordinals)
+    run.found["rows_in_cassandra"] = len(mine)
+    run.expect("0 missing and 0 duplicate rows in Cassandra",
+               len(mine) == len(ordinals) == run.found["rows"] and missing == 0 and len(mine) >= run.found["acknowledged"],
+               {"rows": len(mine), "places": len(ordinals), "missing": missing, "read back": run.found["rows"]})
+
+
+def drained(run, timeline, down, back):
+    """How fast the lag went away, in times of real time: records acknowledged per record sent meanwhile."""
+    lag = [(at, value) for at, value in run.samples if at >= run.at(down)]
+    peak = max((value for _, value in lag), default=0)
+    run.found["lag_peak_records"] = peak
+    first = min((m.ok for m in timeline.messages.values() if m.ok and m.ok >= run.at(back)), default=None)
+    took = timeline.recovery(run.at(back))
+    speed = None
+    if first is not None and took is not None:
+        done = run.at(back) + took
+        acknowledged = sum(first <= (m.ok or 0) < done for m in timeline.messages.values())
+        sent = len(timeline.sent(first, done))
+        speed = acknowledged / max(sent, 1)
+    run.found["drain_speed"] = speed and round(speed, 1)
+    run.expect("lag grows while Cassandra is away", peak > 0, peak)
+    run.expect("and drains at ≥ 3 × real time", speed is not None and speed >= 3.0, run.found["drain_speed"])
+
+
+def f4_down(options, seed):
+    down_s = pick(options, 20, 300)
+    run = Run("f4-down", options, seed, pick(options, 15, 120))
+    run.mark("down")
+    system.cluster("kill", "cassandra-1")
+    time.sleep(down_s)
+    system.cluster("start", "cassandra-1")
+    run.mark("back")
+    timeline = run.finish()
+    run.kept(timeline, "down", "back")
+    drained(run, timeline, "down", "back")
+    run.recovered(timeline, "back", 60)
+    stored(run)
+    return run.found
+
+
+def through_proxy(options, seed, name, worse, better, within_s):
+    """Ingest reaches Cassandra through a proxy; the gateways do not."""
+    bad_s = pick(options, 8, 60)
+    shared = system.RUN / "shared.toml"
+    before = shared.read_text(encoding="utf-8")
+    points = tomllib.loads(before)["store"]["contact_points"]
+    host, port = points[0].rsplit(":", 1)
+    proxy = Proxy(host, int(port))
+    line = next(line for line in before.splitlines() if line.startswith("contact_points"))
+    try:
+        shared.write_text(before.replace(line, f'contact_points = ["127.0.0.1:{proxy.port}"]'), encoding="utf-8")
+        system.cluster("end", "ingest-1")
+        system.cluster("start", "ingest-1")
+        run = Run(name, options, seed, 12)
+        run.mark("down")
+        worse(proxy)
+        time.sleep(bad_s)
+        better(proxy)
+        run.mark("back")
+        timeline = run.finish()
+        run.found["swallowed_bytes"] = proxy.swallowed
+        run.kept(timeline, "down", "back")
+        run.recovered(timeline, "back", within_s)
+        stored(run)
+        return run.found
+    finally:
+        shared.write_text(before, encoding="utf-8")
+        system.cluster("end", "ingest-1")
+        system.cluster("start", "ingest-1")
+
+
+def f4_slow(options, seed):
+    def worse(proxy):
+        proxy.delay_s = 2.0
+
+    def better(proxy):
+        proxy.delay_s = 0.0
+
+    return through_proxy(options, seed, "f4-slow", worse, better, 30)
+
+
+def f4_applied(options, seed):
+    """Requests arrive and are applied; their answers never come."""
+    def worse(proxy):
+        proxy.swallow = True
+
+    def better(proxy):
+        proxy.swallow = False
+        proxy.cut()
+
+    return through_proxy(options, seed, "f4-applied", worse, better, 30)
+
+
+# --- beside them ---------------------------------------------------------------------------------------------
+
+
+def postgres(options, seed):
+    down_s = pick(options, 8, 60)
+    run = Run("postgres", options, seed, 4)
+    run.mark("down")
+    system.cluster("kill", "postgres")
+    time.sleep(down_s)
+    system.cluster("start", "postgres")
+    run.mark("back")
+    timeline = run.finish()
+    refused = sum(m.failed is not None for m in timeline.messages.values())
+    run.expect("no Send is refused", refused == 0, refused)
+    run.kept(timeline, "down", "back")
+    run.recovered(timeline, "down", 5)
+    return run.found
+
+
+def ingest(options, seed):
+    run = Run("ingest", options, seed, 10)
+    run.mark("down")
+    system.cluster("kill", "ingest-1")
+    time.sleep(2)
+    system.cluster("start", "ingest-1")
+    run.mark("back")
+    timeline = run.finish()
+    run.kept(timeline, "down", "back")
+    run.recovered(timeline, "back", 20)
+    return run.found
+
+
+def gateway(options, seed):
+    run = Run("gateway", options, seed, 10)
+    name = system.names("gateway")[-1]
+    run.mark("down")
+    system.cluster("kill", name)
+    time.sleep(3)
+    system.cluster("start", name)
+    run.mark("back")
+    timeline = run.finish()
+    p99 = quantile([took for gone, took in timeline.welcomes if gone >= run.at("down") - 1], 0.99)
+    run.found["resumed_p99_s"] = p99
+    run.expect("its users are back within 10 s, p99", p99 is not None and p99 <= 10.0, p99)
+    run.recovered(timeline, "back", 20)
+    return run.found
+
+
+# --- F12 -----------------------------------------------------------------------------------------------------
+
+
+def f12(options, seed):
+    """Beside a little load, and over TLS and without."""
+    cycles = options.cycles or pick(options, 10_000, 1_000_000)
+    run = Run("f12", options, seed, 1)
+    name = system.names("gateway")[0]
+    listen, run.found["cycles"] = system.config(name)["listen"], 0
+    run.mark("down")
+    for scheme, share in (("ws", 0.8), ("wss", 0.2)):
+        url = f"{scheme}://{listen['http' if scheme == 'ws' else 'wss'][0]}/v1/ws"
+        told = run.folder / f"churn-{scheme}.json"
+        done = subprocess.run(
+            [str(system.LOADGEN), "churn", "--cycles", str(int(cycles * share)), "--json", str(told), "--",
+             "--url", url, "--key", str(system.RUN / "keys"), "--server-pid", str(system.pid_of(name)),
+             "--prefix", f"c{seed}{scheme}x", "--seed", str(seed)],
+            capture_output=True, text=True, check=False)
+        churned = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {}
+        run.found[scheme] = churned
+        run.found["cycles"] += churned.get("cycles", 0)
+        run.expect(f"over {scheme}: descriptors and memory flat, nothing lost, nothing twice", done.returncode == 0,
+                   (done.stdout + done.stderr).strip().splitlines()[-3:])
+    run.mark("back")
+    timeline = run.finish()
+    run.kept(timeline, "down", "back")
+    run.found["recovery_s"] = 0.0
+    return run.found
+
+
+FAULTS = {
+    "f2-leader": f2_leader, "f2-brokers": f2_brokers, "f3-redis-killed": f3_redis_killed, "f3-redis-stopped": f3_redis_stopped,
+    "f4-down": f4_down, "f4-slow": f4_slow, "f4-applied": f4_applied, "postgres": postgres, "ingest": ingest,
+    "gateway": gateway, "f12": f12,
+}
+# What fits into a few minutes of CI.
+SHORT = ["f2-leader", "f2-brokers", "f3-redis-stopped", "f4-down", "f4-applied", "f12"]

@@ -1,0 +1,176 @@
+"""The system under test: dev/cluster and dev/engines by their commands, load by hawser-loadgen, metrics while it runs."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+import tomllib
+import urllib.request
+
+DEV = pathlib.Path(__file__).resolve().parent.parent
+ROOT = DEV.parent
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hawser"
+RUN = pathlib.Path(os.environ.get("HAWSER_CLUSTER_RUN") or CACHE / "cluster")
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or CACHE / "target")
+BIN = pathlib.Path(os.environ.get("HAWSER_CLUSTER_BIN") or TARGET / "debug")
+LOADGEN = pathlib.Path(os.environ.get("HAWSER_LOADGEN") or BIN / "hawser-loadgen")
+SAMPLE_S = 0.5
+# Engines and programs come and go within this, or the machine is not fit for the run.
+COMMAND_S = 400
+# Load that nobody ends, ends by itself.
+LOAD_S = 3_600
+
+
+class Failed(Exception):
+    """A command of the system did not do what it says."""
+
+
+def call(program, *words):
+    """Runs dev/PROGRAM and returns what it printed."""
+    done = subprocess.run([str(DEV / program), *words], capture_output=True, text=True, timeout=COMMAND_S, check=False)
+    if done.returncode != 0:
+        raise Failed(f"dev/{program} {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def cluster(*words):
+    return call("cluster", *words)
+
+
+def engines(*words):
+    return call("engines", *words)
+
+
+def config(name):
+    with open(RUN / name / "config.toml", "rb") as file:
+        return tomllib.load(file)
+
+
+def names(kind):
+    return sorted(path.name for path in RUN.glob(f"{kind}-*") if (path / "pid").exists())
+
+
+def pid_of(name):
+    """Of a process of dev/cluster, or of an engine."""
+    if (RUN / name / "pid").exists():
+        return int((RUN / name / "pid").read_text().split()[0])
+    line = next((line for line in engines("status").splitlines() if line.startswith(name + " ")), "")
+    found = re.search(r"pid (\d+)", line)
+    if not found:
+        raise Failed(f"{name} does not run")
+    return int(found.group(1))
+
+
+def admin(name):
+    return "http://" + config(name)["listen"]["admin"]
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=3) as answer:
+        return answer.read().decode()
+
+
+def metric(name, family):
+    """Sum of a family over its series, as one process shows it now."""
+    total = 0.0
+    for line in get(admin(name) + "/metrics").splitlines():
+        if line.startswith(family) and line[len(family)] in " {":
+            total += float(line.rsplit(" ", 1)[1])
+    return total
+
+
+def leader():
+    """The broker that leads most partitions of chat-messages: kafka-N."""
+    topics = engines("tool", "TopicCommand", "--list").split()
+    mine = [topic for topic in topics if "chat-messages" in topic]
+    count = {}
+    for topic in mine:
+        for found in re.finditer(r"Leader: (\d+)", engines("tool", "TopicCommand", "--describe", "--topic", topic)):
+            count[found.group(1)] = count.get(found.group(1), 0) + 1
+    if not count:
+        raise Failed("chat-messages has no leader")
+    return "kafka-" + max(count, key=count.get)
+
+
+def rows(keyspace="hawser"):
+    """(chat, ordinal, seq) of every message that Cassandra holds, read from its table."""
+    text = engines("tool", "cql", f"SELECT chat, ordinal, seq FROM {keyspace}.messages_by_chat")
+    found = re.findall(r"^\W*(dm:\S+|g:\S+?)[\s|,]+(\d+)[\s|,]+(\d+)\W*$", text, re.MULTILINE)
+    return [(chat, int(ordinal), int(seq)) for chat, ordinal, seq in found]
+
+
+class Sampler(threading.Thread):
+    """Records of lag over all partitions, twice a second."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.samples = []
+        self.over = threading.Event()
+
+    def run(self):
+        while not self.over.wait(SAMPLE_S):
+            try:
+                self.samples.append((time.time(), metric("ingest-1", "hawser_ingest_lag_records")))
+            except (OSError, ValueError, Failed):
+                continue
+
+    def end(self):
+        self.over.set()
+        self.join()
+        return self.samples
+
+
+class Load:
+    """hawser-loadgen with a history, in the background."""
+
+    def __init__(self, options, seed, folder, more=()):
+        gateways = names("gateway")
+        http = [config(name)["listen"]["http"][0] for name in gateways]
+        self.folder = folder
+        self.sampler = Sampler()
+        self.command = [
+            str(LOADGEN), "--url", f"ws://{http[0]}/v1/ws", "--api", f"http://{http[0]}", "--key", str(RUN / "keys"),
+            "--connections", str(options.connections), "--rate", str(options.rate), "--body", str(options.body),
+            "--duration-s", str(LOAD_S), "--until", str(folder) + ".until", "--settle-s", "120", "--seed", str(seed), "--prefix", f"f{seed}x",
+            "--history", str(folder), "--quiet", "--json", str(folder) + ".json", *more,
+        ]
+        if len(http) > 1:
+            self.command += ["--also", ",".join(http[1:])]
+        self.log = open(str(folder) + ".log", "w", encoding="utf-8")
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        self.wait_until_it_sends()
+        self.sampler.start()
+
+    def wait_until_it_sends(self):
+        """The ramp is over: somebody has sent something."""
+        until = time.time() + 60
+        while time.time() < until:
+            if self.process.poll() is not None:
+                break
+            for path in self.folder.glob("thread-*.jsonl"):
+                if path.stat().st_size > 0 and b'"op":"ok"' in path.read_bytes():
+                    return
+            time.sleep(0.1)
+        self.process.send_signal(signal.SIGKILL)
+        raise Failed(f"the load did not begin: {pathlib.Path(self.log.name).read_text(encoding='utf-8')}")
+
+    def finish(self):
+        """Ends it; (samples of lag, the checker's verdict, its own report)."""
+        pathlib.Path(str(self.folder) + ".until").touch()
+        self.process.wait(timeout=COMMAND_S)
+        samples = self.sampler.end()
+        self.log.close()
+        verdict = str(self.folder) + ".verdict.json"
+        subprocess.run([str(LOADGEN), "check", str(self.folder), "--json", verdict], stdout=subprocess.DEVNULL, check=False)
+        try:
+            with open(verdict, encoding="utf-8") as file:
+                judged = json.load(file)
+            with open(str(self.folder) + ".json", encoding="utf-8") as file:
+                report = json.load(file)
+        except OSError as error:
+            raise Failed(f"the load ended early, see {self.log.name}: {error}") from error
+        return samples, judged, report
