@@ -44,9 +44,9 @@ pub(super) fn judge(
                 Ok(body) => {
                     let touched = change.touched();
                     let effects = Effects { body, touched };
-                    accept(place, memory, store, key, previous, effects)?
+                    accept(place, memory, store, &key, previous, effects)?
                 }
-                Err(code) => return Ok(refuse(place, memory, key, code)),
+                Err(code) => return Ok(refuse(place, memory, &key, code)),
             }
         }
     };
@@ -102,7 +102,7 @@ pub(super) fn accept(
     place: &Place<'_>,
     memory: &mut Memory,
     store: &dyn Store,
-    key: DedupKey,
+    key: &DedupKey,
     previous: ChatHead,
     effects: Effects,
 ) -> Result<Plan, StoreError> {
@@ -123,14 +123,14 @@ pub(super) fn accept(
         body: Bytes::from(serde_json::to_vec(&body).unwrap_or_default()),
     };
     let group = memory.group(&record.chat, store)?;
-    let plan = planned(place, &key, &record, group, &touched);
+    let plan = planned(place, key, &record, group, &touched);
     let head = ChatHead {
         seq: record.seq,
         ordinal: record.ordinal,
     };
     memory.accepted(&record.chat, head);
     memory.touched(touched.len());
-    memory.remember(&key, dedup_row(&record));
+    memory.remember(key, dedup_row(&record));
     Ok(plan)
 }
 
@@ -138,7 +138,7 @@ pub(super) fn accept(
 pub(super) fn refuse(
     place: &Place<'_>,
     memory: &mut Memory,
-    key: DedupKey,
+    key: &DedupKey,
     code: ErrorCode,
 ) -> Plan {
     let mut plan = Plan::empty(Verdict::Rejected(code));
@@ -149,9 +149,9 @@ pub(super) fn refuse(
         prev_seq: Seq::NONE,
         stored_ts_ms: place.time_ms,
     };
-    plan.store.push(dedup_op(&key, row.clone()));
-    plan.produce = feed::refused(place, &key, row.error);
-    memory.remember(&key, row);
+    plan.store.push(dedup_op(key, row.clone()));
+    plan.produce = feed::refused(place, key, row.error);
+    memory.remember(key, row);
     plan
 }
 

@@ -182,11 +182,11 @@ pub(super) fn judge(
                 body,
                 touched: change.touched(),
             };
-            Ok(accept(place, memory, store, key, previous, effects)?)
+            Ok(accept(place, memory, store, &key, previous, effects)?)
         }
         Err(code) => {
             tracing::warn!(%chat, code = code.number(), "a change does not fit the lane");
-            Ok(super::group::refuse(place, memory, key, code))
+            Ok(super::group::refuse(place, memory, &key, code))
         }
     }
 }

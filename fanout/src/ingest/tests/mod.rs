@@ -2,6 +2,7 @@
 
 mod crash;
 mod drive;
+mod generation;
 mod groups;
 mod lanes;
 mod messages;
