@@ -104,7 +104,7 @@ fn arguments() -> Result<Settings, String> {
             "--brokers" => settings.brokers = value()?,
             "--data" => settings.data.push(value()?.into()),
             "--rounds" => {
-                settings.rounds = value()?.parse().map_err(|_| "--rounds N".to_owned())?
+                settings.rounds = value()?.parse().map_err(|_| "--rounds N".to_owned())?;
             }
             other => {
                 return Err(format!(
@@ -155,6 +155,9 @@ fn measure(settings: &Settings, case: Case) -> Result<Figures, Box<dyn Error>> {
     config.compression = case.codec;
     config.linger = Duration::from_micros(case.linger_us);
     config.batch_kib = case.batch_kib;
+    // At full speed a small broker may be silent for longer than a node would bear.
+    config.produce_timeout = Duration::from_secs(60);
+    config.down_timeout = Duration::from_secs(30);
     let log = KafkaLog::open(config)?;
     let records: u32 = if case.bytes > 1_000 { 12_000 } else { 100_000 };
     // As many bodies as records: a repeated one would be compressed to nothing.
@@ -169,15 +172,15 @@ fn measure(settings: &Settings, case: Case) -> Result<Figures, Box<dyn Error>> {
     let mut waited = at_rate(&log, &bodies, RATE * 3)?;
     let used_at_rate = cpu_us()? - cpu;
     waited.sort_unstable();
-    let at = |share: f64| waited[((waited.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let at = |percent: usize| waited[(waited.len() - 1) * percent / 100].as_secs_f64() * 1e3;
     Ok(Figures {
         case,
         per_second: records as f64 / took.as_secs_f64(),
         cpu_us: used as f64 / records as f64,
         cpu_us_at_rate: used_at_rate as f64 / waited.len() as f64,
         disk_bytes: grown.map(|bytes| bytes as f64 / records as f64),
-        p50_ms: at(0.5),
-        p99_ms: at(0.99),
+        p50_ms: at(50),
+        p99_ms: at(99),
     })
 }
 

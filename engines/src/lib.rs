@@ -3,6 +3,8 @@
 
 #[cfg(feature = "bridge")]
 pub mod bridge;
+#[cfg(feature = "cassandra")]
+pub mod cassandra;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod directory;

@@ -6,6 +6,7 @@ pub mod directory;
 pub mod log;
 pub mod presence;
 pub mod store;
+mod store_batches;
 
 pub use directory::directory_suite;
 pub use log::log_suite;

@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 /// Runs all facts; `make` may give the same store each time.
 pub fn store_suite(make: impl Fn() -> Arc<dyn Store>) {
-    run("store", FACTS, make);
+    let facts = [FACTS, super::store_batches::FACTS].concat();
+    run("store", &facts, make);
 }
 
-/// All facts.
-pub const FACTS: &[Fact<dyn Store>] = &[
+/// Those of single rows.
+const FACTS: &[Fact<dyn Store>] = &[
     ("what_was_never_written_is_absent_and_no_error", absent),
     ("messages_come_back_byte_for_byte", byte_for_byte),
     ("pages_go_forwards_and_backwards_by_ordinal", pages),
@@ -49,27 +50,27 @@ pub const FACTS: &[Fact<dyn Store>] = &[
     ("nothing_is_truncated_in_a_new_chat", truncated),
 ];
 
-fn chat() -> ChatId {
+pub(super) fn chat() -> ChatId {
     ChatId::new(&format!("g:{}", unique())).expect("valid")
 }
 
-fn user(name: &str) -> UserId {
+pub(super) fn user(name: &str) -> UserId {
     UserId::new(name).expect("valid")
 }
 
-fn own_user() -> UserId {
+pub(super) fn own_user() -> UserId {
     user(&unique())
 }
 
-fn device(name: &str) -> DeviceId {
+pub(super) fn device(name: &str) -> DeviceId {
     DeviceId::new(name).expect("valid")
 }
 
-fn write(store: &Arc<dyn Store>, ops: &[StoreOp]) {
+pub(super) fn write(store: &Arc<dyn Store>, ops: &[StoreOp]) {
     store.write(ops).expect("a healthy store writes");
 }
 
-fn message(chat: &ChatId, ordinal: u64, bytes: usize) -> StoreOp {
+pub(super) fn message(chat: &ChatId, ordinal: u64, bytes: usize) -> StoreOp {
     let fill = u8::try_from(ordinal % 251).expect("below 251");
     StoreOp::Message {
         chat: chat.clone(),
@@ -80,7 +81,7 @@ fn message(chat: &ChatId, ordinal: u64, bytes: usize) -> StoreOp {
     }
 }
 
-fn page(from: u64, to: u64, backwards: bool, limit: usize, bytes_max: usize) -> Page {
+pub(super) fn page(from: u64, to: u64, backwards: bool, limit: usize, bytes_max: usize) -> Page {
     Page {
         from,
         to,
@@ -90,12 +91,12 @@ fn page(from: u64, to: u64, backwards: bool, limit: usize, bytes_max: usize) -> 
     }
 }
 
-fn ordinals(store: &Arc<dyn Store>, chat: &ChatId, page: Page) -> Vec<u64> {
+pub(super) fn ordinals(store: &Arc<dyn Store>, chat: &ChatId, page: Page) -> Vec<u64> {
     let rows = store.messages(chat, page).expect("a healthy store reads");
     rows.iter().map(|m| m.ordinal).collect()
 }
 
-fn member(user: &UserId, joined: u64, left: Option<u64>, admin: bool) -> Membership {
+pub(super) fn member(user: &UserId, joined: u64, left: Option<u64>, admin: bool) -> Membership {
     Membership {
         user: user.clone(),
         intervals: vec![Interval {
@@ -108,7 +109,7 @@ fn member(user: &UserId, joined: u64, left: Option<u64>, admin: bool) -> Members
     }
 }
 
-fn member_op(chat: &ChatId, member: Membership, write_seq: u64) -> StoreOp {
+pub(super) fn member_op(chat: &ChatId, member: Membership, write_seq: u64) -> StoreOp {
     StoreOp::Member {
         chat: chat.clone(),
         member,
@@ -116,7 +117,7 @@ fn member_op(chat: &ChatId, member: Membership, write_seq: u64) -> StoreOp {
     }
 }
 
-fn head_op(chat: &ChatId, seq: u64, ordinal: u64) -> StoreOp {
+pub(super) fn head_op(chat: &ChatId, seq: u64, ordinal: u64) -> StoreOp {
     let seq = Seq(seq);
     StoreOp::Head {
         chat: chat.clone(),
@@ -124,7 +125,13 @@ fn head_op(chat: &ChatId, seq: u64, ordinal: u64) -> StoreOp {
     }
 }
 
-fn receipt_op(chat: &ChatId, user: &UserId, delivered: u64, read: u64, ts_ms: u64) -> StoreOp {
+pub(super) fn receipt_op(
+    chat: &ChatId,
+    user: &UserId,
+    delivered: u64,
+    read: u64,
+    ts_ms: u64,
+) -> StoreOp {
     StoreOp::Receipt {
         chat: chat.clone(),
         row: ReceiptRow {
@@ -136,7 +143,7 @@ fn receipt_op(chat: &ChatId, user: &UserId, delivered: u64, read: u64, ts_ms: u6
     }
 }
 
-fn info_op(chat: &ChatId, name: &str, write_seq: u64) -> StoreOp {
+pub(super) fn info_op(chat: &ChatId, name: &str, write_seq: u64) -> StoreOp {
     StoreOp::Chat {
         chat: chat.clone(),
         info: ChatInfo {
@@ -267,7 +274,7 @@ fn head_before(store: &Arc<dyn Store>) {
     assert_eq!(found.expect("a healthy store reads").seq, Seq::new(1, 30));
 }
 
-fn dedup_row(seq: u64) -> DedupRow {
+pub(super) fn dedup_row(seq: u64) -> DedupRow {
     DedupRow {
         seq: Seq(seq),
         error: 403,
@@ -277,7 +284,7 @@ fn dedup_row(seq: u64) -> DedupRow {
     }
 }
 
-fn dedup_op(user: &UserId, dev: &str, chat: &ChatId, id: u8, row: DedupRow) -> StoreOp {
+pub(super) fn dedup_op(user: &UserId, dev: &str, chat: &ChatId, id: u8, row: DedupRow) -> StoreOp {
     StoreOp::Dedup {
         user: user.clone(),
         device: device(dev),
@@ -429,7 +436,7 @@ fn alike(store: &Arc<dyn Store>) {
 }
 
 /// Everything of a chat that can be read.
-fn everything(
+pub(super) fn everything(
     store: &Arc<dyn Store>,
     chat: &ChatId,
     user: &UserId,

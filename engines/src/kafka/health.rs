@@ -44,6 +44,16 @@ impl Health {
         self.heard_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
+    /// A mark to ask later whether anything was heard since.
+    pub(super) fn mark(&self) -> u64 {
+        self.heard_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether a broker acknowledged something since that mark.
+    pub(super) fn heard_since(&self, mark: u64) -> bool {
+        self.mark() > mark
+    }
+
     /// A client cannot reach any broker: worth a probe at once.
     pub(super) fn suspect(&self) {
         self.suspected.store(true, Ordering::Relaxed);
@@ -120,6 +130,16 @@ mod tests {
             !health.probe_due(Some(Duration::from_secs(5))),
             "others are acknowledged: one partition is slow, not the log down"
         );
+    }
+
+    #[test]
+    fn an_acknowledgement_during_a_probe_is_a_sign_of_life() {
+        let health = Health::new();
+        let mark = health.mark();
+        assert!(!health.heard_since(mark));
+        std::thread::sleep(Duration::from_millis(3));
+        health.heard();
+        assert!(health.heard_since(mark));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(super) fn prepare(
     context: &Context,
 ) -> Result<Found, KafkaError> {
     let mut metadata = admin.reach()?;
-    let until = Instant::now() + config.call_timeout;
+    let until = Instant::now() + config.call_timeout * 3;
     // Before anything is made: the prefix may be somebody else's.
     let mut leases = leases(admin, config, context, &metadata)?;
     let missing = missing(config, &metadata);
@@ -103,7 +103,7 @@ fn leases(
         return Ok(None);
     }
     let leases = Leases::new(config, context, &name).and_then(|mut leases| {
-        leases.catch_up(config.call_timeout)?;
+        leases.catch_up(config.call_timeout * 3)?;
         Ok(leases)
     });
     let leases = leases.map_err(|error| admin.unreachable(format!("{name}: {error}")))?;

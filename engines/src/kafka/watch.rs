@@ -27,10 +27,12 @@ fn tick(shared: &Shared) {
     shared.producers.renew_if_fatal();
     let health = &shared.health;
     if health.probe_due(shared.producers.waiting.oldest()) {
-        let was_down = health.down();
+        let (was_down, mark) = (health.down(), health.mark());
         let probe = || shared.admin.answers(&shared.probe_topic, PROBE);
         // One of several brokers may hang: a second try most likely asks another.
         let answered = probe() || (!was_down && probe());
+        // Brokers that are too busy for a probe in time may still acknowledge.
+        let answered = answered || health.heard_since(mark);
         if health.probed(answered) {
             if answered {
                 tracing::warn!("Kafka answers again: appends are accepted");

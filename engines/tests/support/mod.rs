@@ -1,6 +1,10 @@
 //! Shared by the tests: a caller that waits, and small makers.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[cfg(feature = "cassandra")]
+pub(crate) mod cassandra;
+#[cfg(feature = "cassandra")]
+pub(crate) mod cql_server;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
 

@@ -1,11 +1,12 @@
-//! A TCP proxy that stalls and cuts: what a network and a stopped server do to a client.
+//! A TCP proxy that stalls, cuts, delays and swallows answers: what a network and a stopped server do to a client.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between a client and a server. Ends with the process.
 pub(crate) struct Proxy {
@@ -19,6 +20,10 @@ struct State {
     stalled: AtomicBool,
     /// New connections are closed at once.
     refusing: AtomicBool,
+    /// What the server says is swallowed; what it is told arrives.
+    deaf: AtomicBool,
+    /// How much later everything arrives, each way.
+    delay_ms: AtomicU64,
     /// Connections that were let through.
     accepted: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
@@ -42,8 +47,8 @@ impl Proxy {
                 shared.accepted.fetch_add(1, Ordering::SeqCst);
                 let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
                 shared.open.lock().unwrap().extend(ends);
-                forward(&client, &server, &shared);
-                forward(&server, &client, &shared);
+                forward(&client, &server, &shared, false);
+                forward(&server, &client, &shared, true);
             }
         });
         Self { address, state }
@@ -67,26 +72,60 @@ impl Proxy {
         }
     }
 
+    /// Answers are lost, questions are not: what was asked is done, and nobody hears of it. Ends with all connections
+    /// cut, as there is no telling in the middle of what an answer was lost.
+    pub(crate) fn deafen(&self, deaf: bool) {
+        if !deaf {
+            self.cut(true);
+        }
+        self.state.deaf.store(deaf, Ordering::SeqCst);
+        self.state.refusing.store(false, Ordering::SeqCst);
+    }
+
+    /// Everything arrives so much later, each way, and in order.
+    pub(crate) fn delay(&self, delay: Duration) {
+        let ms = u64::try_from(delay.as_millis()).unwrap();
+        self.state.delay_ms.store(ms, Ordering::SeqCst);
+    }
+
     /// Connections so far.
     pub(crate) fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::SeqCst)
     }
 }
 
-fn forward(from: &TcpStream, to: &TcpStream, state: &Arc<State>) {
-    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+/// Reads at once and passes on when it is due, so that a delay takes no throughput.
+fn forward(from: &TcpStream, to: &TcpStream, state: &Arc<State>, answers: bool) {
+    let (mut from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     let state = state.clone();
+    let (sender, due) = channel();
+    let passing = state.clone();
+    std::thread::spawn(move || pass_on(&due, to, &passing));
     std::thread::spawn(move || {
         let mut buffer = [0; 16_384];
         loop {
             let read = from.read(&mut buffer).unwrap_or(0);
-            while state.stalled.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(5));
+            if read > 0 && answers && state.deaf.load(Ordering::SeqCst) {
+                continue;
             }
-            if read == 0 || to.write_all(&buffer[..read]).is_err() {
-                let _ = to.shutdown(Shutdown::Both);
+            let delay = Duration::from_millis(state.delay_ms.load(Ordering::SeqCst));
+            let chunk = buffer[..read].to_vec();
+            if sender.send((Instant::now() + delay, chunk)).is_err() || read == 0 {
                 return;
             }
         }
     });
+}
+
+fn pass_on(due: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream, state: &State) {
+    for (at, chunk) in due {
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        while state.stalled.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if chunk.is_empty() || to.write_all(&chunk).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
 }
