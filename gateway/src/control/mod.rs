@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod http;
+pub(crate) mod lanes;
 pub(crate) mod message;
 mod pools;
 pub(crate) mod presence;

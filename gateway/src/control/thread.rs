@@ -2,6 +2,7 @@
 
 use super::answers::{Answers, produce_ephemeral};
 use super::http::{self, HttpConnection};
+use super::lanes::LaneNews;
 use super::message::ToControl;
 use super::pools::{Pools, THREADS_MAX};
 use super::presence::{OnlineUsers, PresenceDue};
@@ -34,6 +35,7 @@ const MESSAGES_PER_TURN: usize = 256;
 pub(crate) struct Control {
     pub(crate) answers: Arc<Answers>,
     pub(crate) transitions: Transitions,
+    pub(crate) lane_news: LaneNews,
     pub(crate) inbox: mpsc::Receiver<ToControl>,
     /// Page and API.
     pub(crate) http: Router,
@@ -108,7 +110,12 @@ async fn turn(mut control: Control) {
             () = control.transitions.changed() => {
                 control.transitions.forward(&state.node.cores, &state.counters);
             }
-            _ = ticks.tick() => state.tick(),
+            () = control.lane_news.changed() => state.learn_lanes(&mut control.lane_news),
+            _ = ticks.tick() => {
+                state.tick();
+                // Also what a failed read has left.
+                state.learn_lanes(&mut control.lane_news);
+            }
         }
     }
 }
@@ -131,6 +138,12 @@ impl State {
         }
         if !self.pools.ask(&self.answers, question) {
             self.counters.inc(Counter::ControlShed);
+        }
+    }
+
+    fn learn_lanes(&self, news: &mut LaneNews) {
+        if !news.take(&self.node.lanes) {
+            self.counters.inc(Counter::ReadErrors);
         }
     }
 

@@ -6,6 +6,7 @@ use super::shards::Shards;
 use crate::accept::admission::AddressTable;
 use crate::admin::TroubleSource;
 use crate::control::ToControl;
+use crate::control::lanes::LaneTable;
 use crate::counters::NodeCounters;
 use crate::reactor::inbox::ToCore;
 use hawser_engines::log::Log;
@@ -45,6 +46,8 @@ pub(crate) struct NodeShared {
     pub(crate) troubles: Vec<TroubleSource>,
     /// How far ingest is behind.
     pub(crate) lag: IngestLag,
+    /// Groups in relaxed order.
+    pub(crate) lanes: LaneTable,
 }
 
 impl NodeShared {

@@ -8,6 +8,7 @@ use crate::accept::admission::AddressTable;
 use crate::accept::listener::{BindError, Bound, bind_all};
 use crate::admin;
 use crate::control::answers::Answers;
+use crate::control::lanes::{LaneNews, LaneTable};
 use crate::control::thread::{self as control, Control};
 use crate::control::transitions::Transitions;
 use crate::counters::{Counter, NodeCounters};
@@ -124,6 +125,7 @@ pub fn start(
         health: services.health,
         troubles: services.troubles,
         lag: services.lag,
+        lanes: LaneTable::default(),
         config,
     });
     let registry = admin::exporter(
@@ -132,6 +134,7 @@ pub fn start(
         services.metrics.clone(),
     )?;
     let transitions = Transitions::open(&*services.log)?;
+    let lane_news = LaneNews::open(&*services.log)?;
     let (stop_control, stop) = watch::channel(false);
     let control = Control {
         answers: Arc::new(Answers {
@@ -143,6 +146,7 @@ pub fn start(
             typing_threads: OnceLock::new(),
         }),
         transitions,
+        lane_news,
         inbox,
         http: services.http,
         admin: admin.map(|listener| (listener, admin::router(node.clone(), registry))),

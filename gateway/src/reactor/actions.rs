@@ -92,6 +92,10 @@ impl Reactor {
         };
         let client_msg_id = send.client_msg_id;
         let chat = send.chat.clone();
+        let mut send = send;
+        if let Some(lane) = self.node.lanes.of(&chat, &client_msg_id) {
+            send.chat = lane;
+        }
         let record = SourceRecord::Send {
             sender: device.user.clone(),
             device: device.device.clone(),

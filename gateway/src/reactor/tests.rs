@@ -67,6 +67,7 @@ fn shared(
         health: Vec::new(),
         troubles: Vec::new(),
         lag: hawser_fanout::engines::IngestLag::default(),
+        lanes: crate::control::lanes::LaneTable::default(),
     };
     (Arc::new(node), inbox, questions, waker)
 }
