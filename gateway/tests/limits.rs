@@ -293,6 +293,27 @@ fn g9_a_revocation_closes_the_live_session_at_once() {
 }
 
 #[test]
+fn g9_a_revocation_that_another_process_wrote_closes_the_live_session_within_seconds() {
+    let node = Node::start();
+    let mut alice = node.live("alice", "phone");
+    let ban = Revocation::User {
+        user: UserId::new("alice").expect("an id"),
+        until_ms: None,
+    };
+    let since = std::time::Instant::now();
+    // As an API process does on another machine: in the directory, and nowhere else.
+    let directory = &node.backing().services.directory;
+    directory.put_revocation(&ban).expect("written");
+    assert_eq!(error(&mut alice).code, 22);
+    assert_eq!(alice.closed(), Closed::Code(4003));
+    assert!(
+        since.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        since.elapsed()
+    );
+}
+
+#[test]
 fn a_drain_tells_every_session_where_to_go_and_then_closes_it_as_moved() {
     let node = Node::with(|_| (), |n| n.drain_ms = 500);
     let mut alice = node.live("alice", "phone");

@@ -141,6 +141,46 @@ fn a_taken_port_is_4_and_named() {
     }
 }
 
+#[cfg(feature = "engines")]
+#[test]
+fn an_engine_that_does_not_answer_is_6_and_named_with_its_key() {
+    let dir = TempDir::new().expect("a directory");
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = nobody.local_addr().expect("bound").to_string();
+    drop(nobody);
+    let (code, text) = run(embedded(
+        dir.path(),
+        &[
+            "--set",
+            "log.kind=kafka",
+            "--set",
+            &format!("log.bootstrap={addr}"),
+            "--set",
+            "engines.wait_for_engines_s=2",
+            "--set",
+            "log.call_timeout_ms=500",
+        ],
+    ));
+    assert_eq!(code, Some(6), "{text}");
+    assert!(text.contains("waiting for an engine"), "{text}");
+    assert!(text.contains("the log did not answer"), "{text}");
+    assert!(text.contains("log.bootstrap"), "{text}");
+}
+
+#[test]
+fn an_engine_in_the_process_is_for_one_process_that_does_everything() {
+    let dir = TempDir::new().expect("a directory");
+    let (code, text) = run(program(dir.path(), &[]));
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("log.kind") && text.contains("--embedded"),
+        "{text}"
+    );
+    let (code, text) = run(embedded(dir.path(), &["--set", "node.roles=edge"]));
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("belongs to one process"), "{text}");
+}
+
 #[test]
 fn a_bad_key_is_2_and_the_right_one_is_named() {
     let dir = TempDir::new().expect("a directory");

@@ -52,7 +52,7 @@ pub enum IssuerError {
     },
     /// The key file that was named is not there.
     #[error(
-        "the issuer's key {path} is not there: `hawser-fanout make-keys DIR` makes one, the same file goes to every process of the cluster"
+        "the issuer's key {path} is not there: `hawser-fanout make-keys DIR` makes one, and the same file goes to every process of the cluster"
     )]
     Missing {
         /// Which.

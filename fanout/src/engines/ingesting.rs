@@ -3,11 +3,12 @@
 use super::numbers::Number;
 use super::open::Engines;
 use crate::ingest::{
-    Driver, DriverConfig, DriverError, EmbeddedIngest, IngestConfig, IngestCounters,
+    Driver, DriverConfig, DriverError, EmbeddedIngest, HotChat, IngestConfig, IngestCounters,
+    StageTimes,
 };
 use crate::settings_section;
 use hawser_engines::store::StoreError;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 settings_section! {
@@ -17,11 +18,15 @@ settings_section! {
         cell: u8 = 0, 0 ..= 255;
         /// Threads that ingest from Kafka; the embedded engine has one of its own.
         threads: u32 = 1, 1 ..= 64;
-        /// Records of one thread between log and commit.
+        /// Records of one partition between log and commit.
         in_flight: u32 = 1024, 1 ..= 65536;
         /// How long delivery records may take to be acknowledged before ingest begins again from its last commit,
         /// milliseconds.
         produce_timeout_ms: u32 = 30000, 1000 ..= 600000;
+        /// A chat with more than this share of its partition's records within ten seconds is named as hot, percent.
+        hot_share_percent: u32 = 25, 1 ..= 100;
+        /// And more records per second than this.
+        hot_per_second: u32 = 100, 1 ..= 1000000;
     }
 }
 
@@ -56,6 +61,8 @@ impl Ingesting {
             settings.threads = section.threads;
             settings.in_flight_max = section.in_flight as usize;
             settings.produce_timeout = Duration::from_millis(u64::from(section.produce_timeout_ms));
+            settings.hot.share_percent = section.hot_share_percent;
+            settings.hot.per_second = section.hot_per_second;
             let (store, directory) = (engines.store.clone(), engines.directory.clone());
             let driver = Driver::start(log.clone(), store, directory, settings)?;
             return Ok(Self {
@@ -91,8 +98,69 @@ impl Ingesting {
     #[must_use]
     pub fn numbers(&self) -> Arc<dyn Fn() -> Vec<Number> + Send + Sync> {
         let counters = Arc::clone(&self.counters);
-        Arc::new(move || numbers(&counters))
+        let asked = self.driver.as_ref().map(Arc::downgrade);
+        Arc::new(move || {
+            let mut all = numbers(&counters);
+            if let Some(driver) = asked.as_ref().and_then(Weak::upgrade) {
+                all.extend(driver.stages().iter().flat_map(stage_numbers));
+                all.extend(driver.hot().iter().flat_map(hot_numbers));
+            }
+            all
+        })
     }
+}
+
+/// How long one stage takes.
+fn stage_numbers(times: &StageTimes) -> Vec<Number> {
+    let all = [
+        Number::grows(
+            "hawser_ingest_stage_records_total",
+            "Records that have passed a stage of ingest.",
+            times.count,
+        ),
+        Number::grows(
+            "hawser_ingest_stage_microseconds_total",
+            "Time that they took for it.",
+            times.sum_us,
+        ),
+        Number::level(
+            "hawser_ingest_stage_p50_microseconds",
+            "What half of them took at most.",
+            times.p50_us,
+        ),
+        Number::level(
+            "hawser_ingest_stage_p99_microseconds",
+            "What 99 of 100 took at most.",
+            times.p99_us,
+        ),
+    ];
+    let name = times.stage.name();
+    all.into_iter()
+        .map(|number| number.of("stage", name))
+        .collect()
+}
+
+/// A chat that is most of its partition: there are never more than some of them.
+fn hot_numbers(hot: &HotChat) -> Vec<Number> {
+    let of = |name, help, value| {
+        let mut number = Number::level(name, help, 0);
+        number.value = value;
+        number
+            .of("chat", hot.chat.clone())
+            .of("partition", hot.partition.to_string())
+    };
+    vec![
+        of(
+            "hawser_ingest_hot_chat_share",
+            "Share that a hot chat has of its partition.",
+            hot.share,
+        ),
+        of(
+            "hawser_ingest_hot_chat_records_per_second",
+            "Its records per second.",
+            hot.per_second,
+        ),
+    ]
 }
 
 fn numbers(counters: &IngestCounters) -> Vec<Number> {
@@ -112,6 +180,11 @@ fn numbers(counters: &IngestCounters) -> Vec<Number> {
             "hawser_ingest_changes_total",
             "Changes of groups.",
             counts.changes,
+        ),
+        (
+            "hawser_ingest_forwarded_total",
+            "Messages sent on to their lane.",
+            counts.forwarded,
         ),
         ("hawser_ingest_receipts_total", "Receipts.", counts.receipts),
         (

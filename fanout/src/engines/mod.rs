@@ -7,7 +7,11 @@ mod lag;
 pub mod numbers;
 mod open;
 #[cfg(feature = "engines")]
+mod probe;
+#[cfg(feature = "engines")]
 mod real;
+#[cfg(feature = "engines")]
+pub(crate) use real::kafka_config;
 mod sections;
 mod waiting;
 

@@ -15,7 +15,8 @@ settings_section! {
         cluster: String = "hawser".to_owned();
         /// Kafka bootstrap servers, `host:port`.
         bootstrap: Vec<String> = vec!["127.0.0.1:9092".to_owned()];
-        /// Partitions of chat-messages and of delivery, a power of two; topics that exist keep what they have.
+        /// Partitions of the topics, a power of two; topics with another number refuse to start, but for a chat-messages
+        /// that was grown (`hawser-fanout grow`).
         partitions: u32 = 16, 1 ..= 65536;
         /// Copies of the topics that are made here; 0: three, or one where there are fewer brokers and
         /// `allow_unsafe_log` is set.
@@ -25,7 +26,7 @@ settings_section! {
         allow_unsafe_log: bool = false;
         /// Makes topics that are missing; without it their absence is an error that names them.
         create_topics: bool = true;
-        /// Compression of batches on Kafka: `none`, `lz4`, `zstd` or `snappy`. docs/performance.md has what each costs.
+        /// Compression of batches on Kafka: `none`, `lz4`, `zstd` or `snappy`. docs/kafka.md has what each costs.
         compression: String = "lz4".to_owned();
         /// How long a record waits for company on its way to a broker, microseconds. Longer batches compress better,
         /// every message is later by that much.
@@ -34,7 +35,7 @@ settings_section! {
         produce_timeout_ms: u32 = 10000, 1000 ..= 600000;
         /// Bound of every other call to the brokers, milliseconds.
         call_timeout_ms: u32 = 5000, 500 ..= 60000;
-        /// Other properties of librdkafka, `name=value`, such as `security.protocol=sasl_ssl`; a value `@FILE` is the
+        /// Other properties of librdkafka, `name=value`, such as `security.protocol=sasl_plaintext`; a value `@FILE` is the
         /// first line of that file, for `sasl.password`. Those that carry a guarantee are refused.
         properties: Vec<String> = Vec::new();
         /// Embedded: `fsync` (survives power loss) or `os` (survives kill -9 only).

@@ -1,10 +1,12 @@
 //! The program `hawser-fanout`: roles `ingest` and `api` in a process of their own.
 
 mod config;
+mod grow;
 mod keys;
 mod run;
 
 pub use config::{Config, Roles};
+pub use grow::Growing;
 
 use crate::api;
 use crate::settings::{self, SettingsError};
@@ -30,10 +32,10 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Configuration file (TOML); --print-config shows every key.
-    #[arg(long, value_name = "FILE", env = "HAWSER_FANOUT_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "HAWSER_FANOUT_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// Overrides one key of the configuration; may be given several times.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", global = true)]
     pub set: Vec<String>,
     /// Same as --set fanout.data_dir=DIR.
     #[arg(long, value_name = "DIR")]
@@ -59,6 +61,15 @@ pub enum Command {
         /// Folder; created if missing.
         dir: PathBuf,
     },
+    /// Gives chat-messages on Kafka more partitions while everything runs, ingest included; Sends are refused with a
+    /// hint for some seconds meanwhile. Interrupted, it goes on when it is run again (docs/kafka.md).
+    Grow {
+        /// What grows.
+        what: Growing,
+        /// How many it is to have: a power of two, more than now.
+        #[arg(long, value_name = "N")]
+        partitions: u32,
+    },
 }
 
 const EXAMPLES: &str = "\
@@ -71,6 +82,8 @@ Examples:
       says whether a configuration is sound, and which key is not
   hawser-fanout make-keys /etc/hawser/keys
       the files that every gateway and every API process of a cluster need alike
+  hawser-fanout grow chat-messages --partitions 64 --config /etc/hawser/fanout.toml
+      more partitions while everything runs
   hawser-fanout openapi > docs/openapi.json
       the API's description
 
@@ -128,7 +141,7 @@ pub fn main(cli: &Cli) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(Command::MakeKeys { dir }) => return make_keys(dir),
-        None => {}
+        Some(Command::Grow { .. }) | None => {}
     }
     let config = match cli.settings() {
         Ok(config) => config,
@@ -137,6 +150,9 @@ pub fn main(cli: &Cli) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(Command::Grow { what, partitions }) = cli.command {
+        return grow::run(&config, what, partitions);
+    }
     if cli.print_config {
         print!("{}", settings::print(&config));
         return ExitCode::SUCCESS;

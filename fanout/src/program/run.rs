@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -129,6 +129,7 @@ fn listen_to_ourselves(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::new(&config.output.filter);
     let output = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     // Refused when a subscriber is there already: then that one is used.
     let _ = match config.output.format.as_str() {

@@ -68,13 +68,16 @@ impl Node {
         };
         let certificates = Certificates::open(source, provider.clone()).expect("a certificate");
         let tls = certs::server_config(certificates.clone(), provider.clone(), false).expect("TLS");
-        let backing = Backing::open(&config).expect("engines");
+        let mut backing = Backing::open(&config).expect("engines");
         let issuer = backing::issuer(&config).expect("a key");
         let mut settings = node_config(&config, &tls, backing.resume_key, 4_096).expect("sound");
         settings.pin = false;
         tune(&mut settings);
         let handle = node::start(settings, backing.services.clone(), backing.verifier.clone())
             .expect("a node");
+        backing
+            .follow_revocations(handle.rechecker())
+            .expect("a thread");
         let trusted = client::trusting(&certificates.self_made().expect("self-made"), provider);
         let plain = Target {
             addr: handle.addrs()[0],
