@@ -95,9 +95,9 @@ fn a_write_whose_answer_was_lost_is_repeated_until_it_is_known_to_be_there() {
     behind.proxy.deafen(true);
     std::thread::scope(|scope| {
         let writing = scope.spawn(|| behind.store.write(&behind.batch(1..=10)));
-        // The first phase is applied, and nobody hears of it.
+        // The first phase is applied, and nobody hears of it; the first message waits for its bucket's row.
         let until = Instant::now() + PATIENCE;
-        while behind.rows() < 10 {
+        while behind.rows() < 9 {
             assert!(Instant::now() < until, "nothing arrives");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -107,7 +107,7 @@ fn a_write_whose_answer_was_lost_is_repeated_until_it_is_known_to_be_there() {
         assert_eq!(writing.join().unwrap(), Ok(()));
     });
     let stats = behind.store.stats();
-    assert!(stats.timeouts >= 10 && stats.retries >= 10, "{stats:?}");
+    assert!(stats.timeouts >= 9 && stats.retries >= 9, "{stats:?}");
     behind.assert_whole(10);
 }
 

@@ -47,10 +47,10 @@ impl EmbeddedStore {
         key: &[u8],
         decode: impl FnOnce(&[u8]) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let value = self
-            .tables()?
-            .get(space, key)
-            .map_err(|e| store_error(table, &e))?;
+        // A view shows whole batches: who finds a head finds the messages below it.
+        let tables = self.tables()?;
+        let value = tables.snapshot().get(tables.space(space), key);
+        let value = value.map_err(|e| store_error(table, &e))?;
         value.map(|v| decode(&v)).transpose()
     }
 
@@ -109,7 +109,8 @@ impl Store for EmbeddedStore {
         }
         let tables = self.tables()?;
         let range = seq_key(chat, Seq::NONE)..seq_key(chat, seq);
-        let Some(row) = tables.space(Table::Rows).range(range).next_back() else {
+        let view = tables.snapshot();
+        let Some(row) = view.range(tables.space(Table::Rows), range).next_back() else {
             return Ok(ChatHead::default());
         };
         let (key, value) = row.into_inner().map_err(|e| store_error("seq_index", &e))?;
