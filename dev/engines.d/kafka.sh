@@ -12,9 +12,10 @@ kafka_where() { printf '127.0.0.1:%s, controller %s' "$(kafka_port "$1")" $(($(k
 
 kafka_answers() { answers "$(kafka_port "$1")"; }
 
-kafka_address() {
-  local list="" name
-  for name in $(names kafka); do list="$list,127.0.0.1:$(kafka_port "$name")"; done
+kafka_address() { # [tls]
+  local list="" name above=0
+  if [ "${1:-}" = tls ]; then above=2; fi
+  for name in $(names kafka); do list="$list,127.0.0.1:$(($(kafka_port "$name") + above))"; done
   say "${list#,}"
 }
 
@@ -31,6 +32,7 @@ kafka_prepare() {
   else
     lib="$(artifacts kafka 50)"
   fi
+  if [ -n "$opt_tls" ]; then certificates; put kafka tls yes; fi
   put kafka lib "$lib"; put kafka nodes "$brokers"; put kafka base "$base"
   [ -n "$(get kafka cluster)" ] || put kafka cluster "$(kafka_java "$lib" kafka.tools.StorageTool random-uuid)"
   for n in $(seq "$brokers"); do mkdir -p "$run/kafka-$n"; done
@@ -44,18 +46,19 @@ kafka_prepare() {
 }
 
 kafka_properties() { # NAME BROKERS
-  local n="${1#kafka-}" base voters="" i port
+  local n="${1#kafka-}" base voters="" i port tls=""
   base="$(get kafka base)"; port="$(kafka_port "$1")"
   for i in $(seq "$2"); do voters="$voters,$i@127.0.0.1:$((base + 10 * (i - 1) + 1))"; done
+  if [ -n "$(get kafka tls)" ]; then tls=",TLS://127.0.0.1:$((port + 2))"; fi
   cat > "$run/$1/server.properties" <<END
 process.roles=broker,controller
 node.id=$n
 controller.quorum.voters=${voters#,}
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))$tls
+advertised.listeners=PLAINTEXT://127.0.0.1:$port$tls
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TLS:SSL
 log.dirs=$run/$1/data
 # As a careful operator has it: topics are made by who knows their settings, never by accident.
 auto.create.topics.enable=false
@@ -79,6 +82,13 @@ broker.heartbeat.interval.ms=500
 replica.lag.time.max.ms=5000
 log.cleaner.dedupe.buffer.size=16777216
 END
+  if [ -n "$tls" ]; then
+    cat >> "$run/$1/server.properties" <<END
+listener.name.tls.ssl.keystore.type=PKCS12
+listener.name.tls.ssl.keystore.location=$run/tls/server.p12
+listener.name.tls.ssl.keystore.password=hawser
+END
+  fi
 }
 
 kafka_start() { # NAME

@@ -3,7 +3,7 @@
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::error::KafkaError;
-use super::health::Health;
+use super::health::{Health, Refusal};
 use super::live::serve;
 use super::produce::{client_error, number};
 use rdkafka::TopicPartitionList;
@@ -94,9 +94,12 @@ impl Admin {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) => self.health().complaint().unwrap_or(error.to_string()),
             };
-            if let Some(reason) = self.health().refused_credentials() {
+            if let Some((refusal, reason)) = self.health().refused() {
                 let brokers = config.brokers.clone();
-                return Err(KafkaError::Credentials { brokers, reason });
+                return Err(match refusal {
+                    Refusal::Credentials => KafkaError::Credentials { brokers, reason },
+                    Refusal::Certificate => KafkaError::Certificate { brokers, reason },
+                });
             }
             if began.elapsed() >= patience {
                 let brokers = config.brokers.clone();

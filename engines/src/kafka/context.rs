@@ -1,6 +1,6 @@
 //! What librdkafka says on its own threads, told to the node's log and to the watch.
 
-use super::health::Health;
+use super::health::{Health, Refusal};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
@@ -33,11 +33,17 @@ impl ClientContext for Context {
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.health.suspect();
         } else {
-            let credentials = matches!(
-                code,
-                Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)
-            );
-            self.health.complain(reason, credentials);
+            let refusal = match code {
+                Some(
+                    RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed,
+                ) => Some(Refusal::Credentials),
+                // Other errors of TLS may be of a connection that broke.
+                Some(RDKafkaErrorCode::SSL) if reason.contains("verif") => {
+                    Some(Refusal::Certificate)
+                }
+                _ => None,
+            };
+            self.health.complain(reason, refusal);
         }
         tracing::debug!(%error, reason, "librdkafka");
     }

@@ -21,8 +21,8 @@ pub enum KafkaError {
     },
     /// A property asks for what this build of librdkafka does not have.
     #[error(
-        "the Kafka property {key} needs {what}, which is not in this build (librdkafka without OpenSSL): use \
-         plaintext or sasl_plaintext with PLAIN on a private network, or a TLS tunnel on each node"
+        "the Kafka property {key} needs {what}, which is not in this build (librdkafka without OpenSSL): build \
+         with the feature kafka-ssl, or use plaintext or sasl_plaintext with PLAIN on a private network"
     )]
     NotBuilt {
         /// The property.
@@ -36,6 +36,17 @@ pub enum KafkaError {
          sasl.mechanism and security.protocol in log.properties"
     )]
     Credentials {
+        /// As configured.
+        brokers: String,
+        /// librdkafka's words.
+        reason: String,
+    },
+    /// The brokers' certificate is not of an authority that we trust, or not of this name.
+    #[error(
+        "the certificate of the Kafka brokers {brokers} does not verify ({reason}): correct ssl.ca.location in \
+         log.properties, or the names in log.bootstrap"
+    )]
+    Certificate {
         /// As configured.
         brokers: String,
         /// librdkafka's words.

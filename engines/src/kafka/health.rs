@@ -20,7 +20,16 @@ pub(super) struct Health {
 #[derive(Debug, Default)]
 struct Told {
     complaint: Option<String>,
-    credentials: Option<String>,
+    refused: Option<(Refusal, String)>,
+}
+
+/// Why a broker and this client will not come together, however long one waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The broker does not believe who we are.
+    Credentials,
+    /// We do not believe who the broker is.
+    Certificate,
 }
 
 impl Health {
@@ -64,11 +73,11 @@ impl Health {
     }
 
     /// A client has something to say of a broker.
-    pub(super) fn complain(&self, reason: &str, of_credentials: bool) {
+    pub(super) fn complain(&self, reason: &str, refusal: Option<Refusal>) {
         let mut told = self.told();
         told.complaint = Some(reason.to_owned());
-        if of_credentials {
-            told.credentials = Some(reason.to_owned());
+        if let Some(refusal) = refusal {
+            told.refused = Some((refusal, reason.to_owned()));
         }
     }
 
@@ -77,9 +86,9 @@ impl Health {
         self.told().complaint.clone()
     }
 
-    /// What a broker said when it refused our credentials, if one did.
-    pub(super) fn refused_credentials(&self) -> Option<String> {
-        self.told().credentials.clone()
+    /// The last refusal, in librdkafka's words.
+    pub(super) fn refused(&self) -> Option<(Refusal, String)> {
+        self.told().refused.clone()
     }
 
     /// Whether appends are refused.
