@@ -144,6 +144,15 @@ impl Api {
         self.group(method, &path, token, group, None).await
     }
 
+    /// Sets a group to relaxed order, once and for good: its messages are spread over so many lanes (2, 4, … 64).
+    ///
+    /// # Errors
+    /// The server's words, or that it cannot be reached.
+    pub async fn relax(&self, token: &str, group: &ChatId, lanes: u8) -> Result<(), ReachError> {
+        let body = json!({"lanes": lanes});
+        self.group("PUT", "/order", token, group, Some(body)).await
+    }
+
     async fn group(
         &self,
         method: &str,

@@ -175,11 +175,12 @@ pub(crate) fn open(settings: Settings) -> anyhow::Result<(Client, mpsc::Receiver
     Ok(Client::open(settings)?)
 }
 
-/// `bob` or `@bob` is the 1:1 chat with bob, `g:...` and `dm:...` are chats.
+/// `bob` or `@bob` is the 1:1 chat with bob, `g:...` and `dm:...` are chats; a lane of a group is the group.
 pub(crate) fn chat_of(text: &str, me: &UserId) -> anyhow::Result<ChatId> {
     let text = text.strip_prefix('@').unwrap_or(text);
     if text.starts_with("g:") || text.starts_with("dm:") {
-        return ChatId::new(text).with_context(|| format!("chat {text}"));
+        let chat = ChatId::new(text).with_context(|| format!("chat {text}"))?;
+        return Ok(chat.base());
     }
     let other = UserId::new(text).with_context(|| format!("user {text}"))?;
     Ok(ChatId::dm(me, &other))
@@ -210,6 +211,8 @@ mod tests {
         assert_eq!(chat("bob").as_deref(), Some("dm:bob:carol"));
         assert_eq!(chat("@dave").as_deref(), Some("dm:carol:dave"));
         assert_eq!(chat("g:team").as_deref(), Some("g:team"));
+        assert_eq!(chat("g:team#3").as_deref(), Some("g:team"));
+        assert_eq!(chat("g:team#03"), None);
         assert_eq!(chat("no body"), None);
     }
 

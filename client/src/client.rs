@@ -195,7 +195,8 @@ impl Client {
         token(&self.tokens, &self.api, &self.user, &self.device).await
     }
 
-    /// Takes a message. It is in the store before it leaves, leaves once there is a session, and is
+    /// Takes a message to a chat; to a lane of a group is to the group, which stores it in the lane that its id belongs to.
+    /// It is in the store before it leaves, leaves once there is a session, and is
     /// retried with the same id until the server has answered.
     ///
     /// # Errors
@@ -207,7 +208,7 @@ impl Client {
         body: Bytes,
     ) -> Result<PendingSend, SendError> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::Send(chat, message_type, body, reply))
+        self.tell(Command::Send(chat.base(), message_type, body, reply))
             .await?;
         let answer = answer.await.map_err(|_| Stopped)?;
         Ok(answer?)
@@ -221,7 +222,7 @@ impl Client {
         self.tell(Command::Discard(id)).await
     }
 
-    /// The user has seen a chat up to a message.
+    /// The user has seen a chat, one lane of it where it has lanes, up to a message.
     ///
     /// # Errors
     /// The client has stopped.
@@ -229,12 +230,12 @@ impl Client {
         self.tell(Command::Read(chat, seq)).await
     }
 
-    /// The user types, or has stopped to.
+    /// The user types, or has stopped to; in a lane is in its group.
     ///
     /// # Errors
     /// The client has stopped.
     pub async fn typing(&self, chat: ChatId, stopped: bool) -> Result<(), Stopped> {
-        self.tell(Command::Typing(chat, stopped)).await
+        self.tell(Command::Typing(chat.base(), stopped)).await
     }
 
     /// Whose presence and which chats' typing to be told of.
@@ -245,7 +246,7 @@ impl Client {
         self.tell(Command::Watch(users, chats)).await
     }
 
-    /// Fetches messages below an ordinal (0: the newest) into the store; [`Event::History`] follows.
+    /// Fetches messages of a chat, one lane of it where it has lanes, below an ordinal (0: the newest) into the store; [`Event::History`] follows.
     ///
     /// # Errors
     /// The client has stopped.

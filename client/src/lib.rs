@@ -2,11 +2,13 @@
 //! keeps what it received and what it has not sent yet, and tells the application what changed.
 //!
 //! What decides is `hawser_protocol::client`; here is what moves bytes: [`transport`] (TCP, TLS,
-//! WebSocket, HTTP), [`store`] (the disk), and the task behind [`Client`]. The terminal client
+//! WebSocket, HTTP), [`store`] (the disk), and the task behind [`Client`]; [`conversation`] is what the
+//! application shows of the store. The terminal client
 //! `hawser` is a program on it.
 
 pub mod api;
 mod client;
+pub mod conversation;
 mod disk;
 mod link;
 pub mod store;

@@ -2,13 +2,15 @@
 
 use crate::cli::{Connection, chat_of, open};
 use clap::Args;
+use hawser_client::conversation::{is_shown, merge};
 use hawser_client::store::{Change, Written};
 use hawser_client::{Client, Event};
 use hawser_protocol::client::{PendingSend, Phase};
-use hawser_protocol::ids::Seq;
+use hawser_protocol::ids::{ChatId, Seq};
 use hawser_protocol::message::MessageRecord;
 use hawser_protocol::pb::PresenceState;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +19,8 @@ use std::time::Duration;
 pub(crate) struct ListenArgs {
     #[command(flatten)]
     connection: Connection,
-    /// One JSON object per line.
+    /// One JSON object per line. `chat` is the conversation; what came in a further lane of a group in relaxed order says
+    /// in `lane` which: its `seq`, `prev_seq` and `ordinal`, and those of receipts, are the lane's.
     #[arg(long)]
     json: bool,
     /// Also print the messages that are in the local store already.
@@ -59,10 +62,17 @@ pub(crate) fn refused_json(send: &PendingSend) -> Value {
     })
 }
 
+/// `chat` is what is written to; where it is a lane of a group that has this seq and ordinal, `lane` names it.
+fn name_chat(value: &mut Value, chat: &ChatId) {
+    value["chat"] = json!(chat.base().as_str());
+    if chat.lane() > 0 {
+        value["lane"] = json!(chat.as_str());
+    }
+}
+
 fn message_json(record: &MessageRecord) -> Value {
     let mut value = json!({
         "event": "message",
-        "chat": record.chat.as_str(),
         "seq": record.seq.0.to_string(),
         "prev_seq": record.prev_seq.0.to_string(),
         "ordinal": record.ordinal,
@@ -74,6 +84,7 @@ fn message_json(record: &MessageRecord) -> Value {
         "send_ts_ms": record.send_ts_ms,
         "stored_ts_ms": record.stored_ts_ms,
     });
+    name_chat(&mut value, &record.chat);
     match std::str::from_utf8(&record.body) {
         Ok(text) => value["body"] = json!(text),
         Err(_) => {
@@ -96,7 +107,7 @@ pub(crate) async fn run(args: ListenArgs) -> anyhow::Result<ExitCode> {
     let mut printer = Printer {
         json: args.json,
         read: args.read,
-        chat: chat.map(|chat| chat.to_string()),
+        chat,
         left: args.count,
         client: client.clone(),
     };
@@ -136,7 +147,7 @@ pub(crate) async fn run(args: ListenArgs) -> anyhow::Result<ExitCode> {
 struct Printer {
     json: bool,
     read: bool,
-    chat: Option<String>,
+    chat: Option<ChatId>,
     left: Option<usize>,
     client: Client,
 }
@@ -144,8 +155,11 @@ struct Printer {
 impl Printer {
     async fn history(&mut self) -> anyhow::Result<()> {
         let store = self.client.store().clone();
-        for (chat, _) in store.chats()? {
-            for record in store.messages(&chat, u64::MAX, usize::MAX)? {
+        let chats = store.chats()?.into_iter().map(|(chat, _)| chat.base());
+        for chat in chats.collect::<BTreeSet<_>>() {
+            let lanes = store.lanes(&chat)?.into_iter();
+            let lanes = lanes.map(|lane| store.messages(&lane, u64::MAX, usize::MAX));
+            for record in merge(&lanes.collect::<Result<Vec<_>, _>>()?) {
                 self.message(&record).await?;
             }
         }
@@ -194,13 +208,13 @@ impl Printer {
             self.message(record).await?;
         }
         for (chat, user, mark) in &written.marks {
-            let value = json!({
+            let mut value = json!({
                 "event": "receipt",
-                "chat": chat.as_str(),
                 "user": user.as_str(),
                 "delivered_seq": mark.delivered.to_string(),
                 "read_seq": mark.read.to_string(),
             });
+            name_chat(&mut value, chat);
             self.line(&value, || {
                 format!(
                     "-- {user} has {chat} up to {} (read {})",
@@ -212,11 +226,8 @@ impl Printer {
     }
 
     async fn message(&mut self, record: &MessageRecord) -> anyhow::Result<()> {
-        if self
-            .chat
-            .as_deref()
-            .is_some_and(|chat| chat != record.chat.as_str())
-        {
+        let chat = record.chat.base();
+        if !is_shown(record) || self.chat.as_ref().is_some_and(|wanted| *wanted != chat) {
             return Ok(());
         }
         self.left = self.left.map(|left| left.saturating_sub(1));
@@ -232,7 +243,7 @@ impl Printer {
                 }
                 None => String::from_utf8_lossy(&record.body).into_owned(),
             };
-            format!("[{}] {}: {text}", record.chat, record.sender)
+            format!("[{chat}] {}: {text}", record.sender)
         })?;
         if self.read {
             self.client
@@ -264,5 +275,22 @@ pub(crate) fn phase_words(phase: &Phase) -> (&'static str, String) {
         Phase::Syncing => ("syncing", String::new()),
         Phase::CatchingUp => ("catching-up", String::new()),
         Phase::Live => ("live", String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_the_conversation_and_the_lane_where_there_is_one() {
+        let named = |chat: &str| {
+            let mut value = json!({});
+            name_chat(&mut value, &ChatId::new(chat).expect("a chat"));
+            value
+        };
+        assert_eq!(named("dm:alice:bob"), json!({"chat": "dm:alice:bob"}));
+        assert_eq!(named("g:x"), json!({"chat": "g:x"}));
+        assert_eq!(named("g:x#7"), json!({"chat": "g:x", "lane": "g:x#7"}));
     }
 }

@@ -16,6 +16,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use hawser_protocol::client::{PendingSend, Position, Saved, Track};
 use hawser_protocol::frame::FrameError;
 use hawser_protocol::ids::{ChatId, Seq, UserId};
+use hawser_protocol::limits::LANES_MAX;
 use hawser_protocol::message::{MessageRecord, MessageType};
 use serde::Deserialize;
 use std::fs::File;
@@ -172,6 +173,23 @@ impl Store {
             out.push((id, serde_json::from_slice(&value)?));
         }
         Ok(out)
+    }
+
+    /// The chats that one conversation is made of: the chat, and the lanes of a group that are known, by their number.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn lanes(&self, chat: &ChatId) -> Result<Vec<ChatId>, StoreError> {
+        let base = chat.base();
+        let mut lanes = vec![base.clone()];
+        for lane in 1..LANES_MAX {
+            match base.in_lane(lane) {
+                Ok(lane) if self.chats.contains_key(lane.as_str())? => lanes.push(lane),
+                Ok(_) => {}
+                Err(_) => break, // no group
+            }
+        }
+        Ok(lanes)
     }
 
     /// One chat; default when unknown.

@@ -1,32 +1,19 @@
 //! What the screen shows, and what changes it.
 
 use super::input::Input;
+use super::items::Item;
 use super::text::Zone;
 use crate::listen::phase_words;
-use hawser_client::store::{Chat, Mark, StoreError, Written};
+use hawser_client::conversation::{Ask, Conversation, HISTORY_PAGE};
+use hawser_client::store::{Chat, StoreError, Written};
 use hawser_client::{Client, Event};
 use hawser_protocol::client::{PendingSend, Phase};
-use hawser_protocol::ids::{ChatId, ClientMsgId, Seq};
+use hawser_protocol::ids::{ChatId, ClientMsgId};
 use hawser_protocol::limits::{TYPING_TTL_MS, WATCH_CHATS_MAX, WATCH_USERS_MAX};
 use hawser_protocol::message::MessageRecord;
 use hawser_protocol::pb::PresenceState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-
-/// Messages kept on the screen's side; older ones are read from the store when scrolled to.
-const PAGE: usize = 100;
-/// Messages asked of the server at once when the store has no older ones.
-const HISTORY_PAGE: u32 = 100;
-
-/// A row of the list of conversations.
-#[derive(Debug, Clone)]
-pub(crate) struct Item {
-    pub(crate) id: ChatId,
-    pub(crate) row: Chat,
-    pub(crate) unread: usize,
-    /// Sender and beginning of the newest message.
-    pub(crate) newest: Option<MessageRecord>,
-}
 
 /// The tick of a message of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +37,10 @@ pub(crate) struct App {
     pub(crate) client: Client,
     pub(crate) zone: Zone,
     pub(crate) items: Vec<Item>,
-    pub(crate) open: Option<ChatId>,
-    pub(crate) messages: Vec<MessageRecord>,
+    open: Option<Conversation>,
     pub(crate) unsent: Vec<PendingSend>,
-    pub(crate) marks: BTreeMap<String, Mark>,
     /// Lines scrolled up from the newest.
     pub(crate) scroll: usize,
-    pub(crate) at_start: bool,
-    pub(crate) loading: bool,
     pub(crate) input: Input,
     pub(crate) phase: Phase,
     pub(crate) lost: String,
@@ -83,12 +66,8 @@ impl App {
             zone: Zone::of_system(),
             items: Vec::new(),
             open: None,
-            messages: Vec::new(),
             unsent: Vec::new(),
-            marks: BTreeMap::new(),
             scroll: 0,
-            at_start: false,
-            loading: false,
             input: Input::default(),
             phase: Phase::Stopped,
             lost: String::new(),
@@ -110,7 +89,7 @@ impl App {
 
     fn load(&mut self) -> Result<(), StoreError> {
         for (id, row) in self.client.store().chats()? {
-            self.put_item(id, row)?;
+            self.put_item(&id, row)?;
         }
         self.unsent = self.client.store().unsent()?;
         for chat in self
@@ -127,28 +106,22 @@ impl App {
 
     // ---- conversations ----
 
-    fn put_item(&mut self, id: ChatId, row: Chat) -> Result<(), StoreError> {
-        let store = self.client.store();
-        let unread = store.unread(&id, self.client.user())?;
-        let newest = store.messages(&id, u64::MAX, 1)?.pop();
-        let item = Item {
-            id,
-            row,
-            unread,
-            newest,
-        };
-        match self.items.iter_mut().find(|old| old.id == item.id) {
-            Some(old) => *old = item,
-            None => self.items.push(item),
-        }
-        Ok(())
+    /// A chat of the store: a conversation, or a lane of one.
+    fn put_item(&mut self, chat: &ChatId, row: Chat) -> Result<(), StoreError> {
+        let base = chat.base();
+        let at = self.items.iter().position(|item| item.id == base);
+        let at = at.unwrap_or_else(|| {
+            self.items.push(Item::new(chat));
+            self.items.len() - 1
+        });
+        self.items[at].put(self.client.store(), self.client.user(), (chat, row))
     }
 
     /// A conversation that may have no message yet.
-    pub(crate) fn ensure_item(&mut self, chat: &ChatId) -> Result<(), StoreError> {
+    fn ensure_item(&mut self, chat: &ChatId) -> Result<(), StoreError> {
         if !self.items.iter().any(|item| item.id == *chat) {
             let row = self.client.store().chat(chat)?;
-            self.put_item(chat.clone(), row)?;
+            self.put_item(chat, row)?;
         }
         Ok(())
     }
@@ -164,21 +137,34 @@ impl App {
         });
     }
 
+    /// What is written to.
+    pub(crate) fn open_id(&self) -> Option<&ChatId> {
+        self.open.as_ref().map(Conversation::id)
+    }
+
+    /// What is shown of the open conversation, oldest first.
+    pub(crate) fn messages(&self) -> &[MessageRecord] {
+        self.open.as_ref().map_or(&[], Conversation::messages)
+    }
+
+    pub(crate) fn at_start(&self) -> bool {
+        self.open.as_ref().is_some_and(Conversation::at_start)
+    }
+
+    pub(crate) fn loading(&self) -> bool {
+        self.open.as_ref().is_some_and(Conversation::loading)
+    }
+
     pub(crate) fn item(&self) -> Option<&Item> {
-        let open = self.open.as_ref()?;
+        let open = self.open_id()?;
         self.items.iter().find(|item| item.id == *open)
     }
 
     /// Opens a conversation: its newest messages, and everything in it is read.
     pub(crate) async fn show(&mut self, chat: ChatId) -> anyhow::Result<()> {
         self.ensure_item(&chat)?;
-        self.messages = self.client.store().messages(&chat, u64::MAX, PAGE)?;
-        let marks = self.client.store().marks(&chat)?;
-        self.marks = marks.into_iter().collect();
-        self.open = Some(chat);
+        self.open = Some(Conversation::open(self.client.store(), &chat)?);
         self.scroll = 0;
-        self.at_start = false;
-        self.loading = false;
         self.mark_read().await?;
         self.watch().await
     }
@@ -188,7 +174,7 @@ impl App {
         let at = self
             .items
             .iter()
-            .position(|item| Some(&item.id) == self.open.as_ref());
+            .position(|item| Some(&item.id) == self.open_id());
         let next = match (at, down) {
             (None, _) => 0,
             (Some(at), true) => (at + 1).min(self.items.len().saturating_sub(1)),
@@ -205,7 +191,7 @@ impl App {
         let unread = self
             .items
             .iter()
-            .find(|item| item.unread > 0 && Some(&item.id) != self.open.as_ref());
+            .find(|item| item.unread > 0 && Some(&item.id) != self.open_id());
         match unread.map(|item| item.id.clone()) {
             Some(chat) => self.show(chat).await,
             None => Ok(()),
@@ -214,24 +200,17 @@ impl App {
 
     /// Everything that is on the screen is read.
     pub(crate) async fn mark_read(&mut self) -> anyhow::Result<()> {
-        let Some(chat) = self
-            .open
-            .clone()
-            .filter(|_| self.focused && self.scroll == 0)
-        else {
+        let seen = self.focused && self.scroll == 0;
+        let Some(open) = self.open.as_ref().filter(|_| seen) else {
             return Ok(());
         };
-        let Some(item) = self.items.iter_mut().find(|item| item.id == chat) else {
+        let Some(item) = self.items.iter_mut().find(|item| item.id == *open.id()) else {
             return Ok(());
         };
-        let newest = self.messages.last().map_or(0, |record| record.seq.0);
-        if item.unread == 0 && newest <= item.row.read_seq {
-            return Ok(());
-        }
-        item.unread = 0;
-        if newest > item.row.read_seq {
-            item.row.read_seq = newest;
-            self.client.read(chat, Seq(newest)).await?;
+        for (chat, seq) in open.newest() {
+            if item.read(chat, seq.0) {
+                self.client.read(chat.clone(), seq).await?;
+            }
         }
         Ok(())
     }
@@ -251,26 +230,29 @@ impl App {
         if down > 0 {
             return self.mark_read().await;
         }
-        let (Some(chat), Some(first)) = (self.open.clone(), self.messages.first()) else {
+        // A message is at least one line: near the top, more is needed.
+        let near = self.scroll + 50 >= self.messages().len();
+        let Some(open) = self.open.as_mut().filter(|_| near) else {
             return Ok(());
         };
-        // A message is at least one line: near the top, more is needed.
-        if self.at_start || self.loading || self.scroll + 50 < self.messages.len() {
-            return Ok(());
-        }
-        let before = first.ordinal;
-        let mut older = self.client.store().messages(&chat, before, PAGE)?;
-        if older
-            .last()
-            .is_some_and(|record| record.ordinal + 1 == before)
-        {
-            older.append(&mut self.messages);
-            self.messages = older;
-        } else {
-            self.loading = true;
+        let asks = open.older(self.client.store())?;
+        self.ask(asks).await
+    }
+
+    async fn ask(&mut self, asks: impl IntoIterator<Item = Ask>) -> anyhow::Result<()> {
+        for Ask { chat, before } in asks {
             self.client.history(chat, before, HISTORY_PAGE).await?;
         }
         Ok(())
+    }
+
+    /// Where a lane of the open conversation is known less far down than what is shown, the rest is fetched.
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        let Some(open) = self.open.as_mut() else {
+            return Ok(());
+        };
+        let asks = open.fill(self.client.store())?;
+        self.ask(asks).await
     }
 
     // ---- events ----
@@ -284,14 +266,10 @@ impl App {
                 self.queued.insert(id);
             }
             Event::History(done) => {
-                if Some(&done.chat) == self.open.as_ref() {
-                    self.loading = false;
-                    self.at_start = done.at_start;
-                    let before = done.before_ordinal;
-                    let mut older = self.client.store().messages(&done.chat, before, PAGE)?;
-                    older.retain(|record| !self.messages.iter().any(|m| m.seq == record.seq));
-                    older.append(&mut self.messages);
-                    self.messages = older;
+                if let Some(open) = self.open.as_mut() {
+                    let asks = open.answered(self.client.store(), &done)?;
+                    self.ask(asks).await?;
+                    self.fill().await?;
                 }
             }
             Event::Typing(update) => {
@@ -340,7 +318,7 @@ impl App {
 
     async fn changed(&mut self, written: Written) -> anyhow::Result<()> {
         for (chat, row) in &written.chats {
-            self.put_item(chat.clone(), row.clone())?;
+            self.put_item(chat, row.clone())?;
         }
         self.unsent
             .retain(|send| !written.answered.contains(&send.id));
@@ -354,35 +332,26 @@ impl App {
         for id in &written.answered {
             self.queued.remove(id);
         }
-        let open = self.open.clone();
-        for record in written.fresh {
-            self.typing
-                .remove(&(record.chat.to_string(), record.sender.to_string()));
-            if Some(&record.chat) == open.as_ref() {
-                self.put_message(record);
+        for record in &written.fresh {
+            let typed = (record.chat.base().to_string(), record.sender.to_string());
+            self.typing.remove(&typed);
+        }
+        if let Some(open) = self.open.as_mut() {
+            open.put(self.client.store(), &written.fresh)?;
+            for (chat, user, mark) in &written.marks {
+                open.put_mark(chat, user.as_str(), *mark);
+            }
+            if self.scroll == 0 {
+                open.trim();
             }
         }
-        for (chat, user, mark) in written.marks {
-            if Some(&chat) == open.as_ref() {
-                self.marks.insert(user.to_string(), mark);
-            }
-        }
+        self.fill().await?;
         self.sort();
         self.mark_read().await?;
         if !written.chats.is_empty() {
             self.watch().await?;
         }
         Ok(())
-    }
-
-    /// A message in its place; one older than what is shown stays in the store, unless a gap is filled.
-    fn put_message(&mut self, record: MessageRecord) {
-        let at = self.messages.partition_point(|m| m.seq < record.seq);
-        let older = at == 0 && !self.messages.is_empty();
-        let known = self.messages.get(at).is_some_and(|m| m.seq == record.seq);
-        if !known && !older {
-            self.messages.insert(at, record);
-        }
     }
 
     /// Presence of those we talk with, typing in the newest conversations.
@@ -472,7 +441,7 @@ impl App {
 
     pub(crate) fn tick(&self, record: &MessageRecord) -> Tick {
         let me = self.client.user().as_str();
-        let Some(item) = self.item() else {
+        let (Some(item), Some(open)) = (self.item(), &self.open) else {
             return Tick::Sent;
         };
         let seq = record.seq.0;
@@ -482,7 +451,7 @@ impl App {
         }
         let (mut delivered, mut read) = (true, true);
         for user in others {
-            let mark = self.marks.get(&user).copied().unwrap_or_default();
+            let mark = open.mark(&record.chat, &user);
             delivered &= mark.delivered >= seq;
             read &= mark.read >= seq;
         }

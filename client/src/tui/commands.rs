@@ -61,8 +61,8 @@ impl App {
 
     async fn say(&mut self, text: &str) -> anyhow::Result<()> {
         let chat = self
-            .open
-            .clone()
+            .open_id()
+            .cloned()
             .context("open a conversation first: /dm USER")?;
         if self.item().is_some_and(|item| item.row.gone) {
             bail!("you are no longer a member of this group");
@@ -140,7 +140,7 @@ impl App {
     }
 
     async fn group_call(&self) -> anyhow::Result<(String, ChatId)> {
-        let group = self.open.clone().filter(ChatId::is_group);
+        let group = self.open_id().cloned().filter(ChatId::is_group);
         let group = group.context("open a group first")?;
         Ok((self.client.token().await?, group))
     }
@@ -190,7 +190,7 @@ impl App {
 
     fn take_refused(&self) -> Vec<hawser_protocol::client::PendingSend> {
         let here = |send: &&hawser_protocol::client::PendingSend| {
-            send.refused.is_some() && Some(&send.chat) == self.open.as_ref()
+            send.refused.is_some() && Some(&send.chat) == self.open_id()
         };
         self.unsent.iter().filter(here).cloned().collect()
     }

@@ -3,6 +3,7 @@
 mod app;
 mod commands;
 mod input;
+mod items;
 pub(crate) mod text;
 mod view;
 
@@ -154,7 +155,7 @@ async fn press(app: &mut App, key: KeyEvent) -> anyhow::Result<()> {
 async fn typing(app: &App) -> anyhow::Result<()> {
     let text = app.input.text();
     let command = text.starts_with('/');
-    if let Some(chat) = app.open.clone().filter(|_| !command) {
+    if let Some(chat) = app.open_id().cloned().filter(|_| !command) {
         app.client.typing(chat, text.is_empty()).await?;
     }
     Ok(())

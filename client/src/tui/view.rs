@@ -1,7 +1,8 @@
 //! Drawing: conversations, messages, input, status.
 
-use super::app::{App, Item, Tick};
+use super::app::{App, Tick};
 use super::commands::HELP;
+use super::items::Item;
 use super::text::{clean, cut, width, wrap};
 use hawser_client::store::Change;
 use hawser_protocol::client::Phase;
@@ -61,11 +62,11 @@ fn conversations(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let at = app
         .items
         .iter()
-        .position(|item| Some(&item.id) == app.open.as_ref());
+        .position(|item| Some(&item.id) == app.open_id());
     let first = at.unwrap_or(0).saturating_sub(rows.saturating_sub(1));
     let mut lines = Vec::new();
     for item in app.items.iter().skip(first).take(rows) {
-        let open = Some(&item.id) == app.open.as_ref();
+        let open = Some(&item.id) == app.open_id();
         lines.extend(conversation(app, item, open, usize::from(inner.width)));
     }
     if app.items.is_empty() {
@@ -187,14 +188,14 @@ fn messages(app: &mut App, frame: &mut Frame<'_>, area: Rect) {
 
 fn message_lines(app: &App, columns: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
-    if app.loading {
+    if app.loading() {
         lines.push(Line::styled("  fetching older messages…", DIM));
-    } else if app.at_start && !app.messages.is_empty() {
+    } else if app.at_start() && !app.messages().is_empty() {
         lines.push(Line::styled("  the beginning of the conversation", DIM));
     }
     let mut day = None;
     let mut previous: Option<&MessageRecord> = None;
-    for record in &app.messages {
+    for record in app.messages() {
         let this_day = app.zone.day(record.stored_ts_ms);
         if day.replace(this_day) != Some(this_day) {
             let date = app.zone.date(record.stored_ts_ms);
@@ -226,10 +227,7 @@ fn message_lines(app: &App, columns: usize) -> Vec<Line<'static>> {
         ));
         previous = Some(record);
     }
-    let mine = app
-        .unsent
-        .iter()
-        .filter(|s| Some(&s.chat) == app.open.as_ref());
+    let mine = app.unsent.iter().filter(|s| Some(&s.chat) == app.open_id());
     for send in mine {
         let text = clean(&String::from_utf8_lossy(&send.body));
         let text = match &send.refused {
@@ -318,7 +316,7 @@ fn input_line(app: &App, frame: &mut Frame<'_>, area: Rect) {
         })
         .collect();
     let line = match app.input.is_empty() {
-        true if app.open.is_some() => Line::styled("write a message, or /help", DIM),
+        true if app.open_id().is_some() => Line::styled("write a message, or /help", DIM),
         true => Line::styled("/dm USER, or /help", DIM),
         false => Line::raw(shown),
     };

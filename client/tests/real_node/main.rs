@@ -3,6 +3,7 @@
 //! were skipped, aloud.
 
 mod groups;
+mod lanes;
 mod node;
 mod person;
 mod program;

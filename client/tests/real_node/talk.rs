@@ -135,6 +135,8 @@ async fn a_program_started_again_resumes_without_a_sync() {
     alice.say(CHAT, "meanwhile").await;
     let mut bob = Person::live(&node, "bob", "b1").await;
     bob.until_texts(CHAT, &["before", "meanwhile"]).await;
+    // It is in the store a moment before it is told.
+    bob.until(|b| !b.told().is_empty()).await;
     assert!(!bob.seen.contains(&Event::Phase(Phase::Syncing)));
     assert_eq!(bob.told().len(), 1, "only what was missed");
 }

@@ -186,6 +186,44 @@ describe("people in browsers", { timeout: 300_000 }, () => {
     await carol.page.close();
   });
 
+  test("the lanes of a group in relaxed order are one conversation", async (t) => {
+    if (!node.mock) return t.skip("a gateway spreads messages 30 s after the change; client/tests has a test that waits");
+    const { page } = alice;
+    const answer = await fetch(`${node.url}v1/groups`, {
+      method: "POST",
+      headers: { authorization: "Bearer alice/api" },
+      body: JSON.stringify({ name: "Hall", members: ["bob"] }),
+    });
+    const { chat } = (await answer.json()) as { chat: string };
+    await bob.openChat("Hall");
+    await alice.openChat("Hall");
+    await alice.say("before");
+    await bob.sees("before");
+    const order = { method: "PUT", headers: { authorization: "Bearer alice/api" }, body: JSON.stringify({ lanes: 8 }) };
+    await fetch(`${node.url}v1/groups/${encodeURIComponent(chat)}/order`, order);
+    const said = Array.from({ length: 20 }, (_, i) => [`alice r${i}`, `bob r${i}`]).flat();
+    for (const text of said) await (text.startsWith("alice") ? alice : bob).say(text);
+    for (const text of said) {
+      await alice.sees(text);
+      await bob.sees(text);
+    }
+    await bob.page.reload();
+    await bob.live();
+    await until("bob has scrolled up to the first message", async () => {
+      await bob.page.locator(".messages").evaluate((e) => (e.scrollTop = 0));
+      return (await bob.texts()).includes("before");
+    });
+    for (const text of said) await bob.sees(text);
+    for (const person of [alice, bob]) {
+      assert.deepEqual((await person.texts()).toSorted(), ["before", ...said].toSorted(), `what ${person.user} sees, each once`);
+      assert.equal(await person.page.locator(".event", { hasText: "relaxed the order" }).count(), 1);
+      assert.equal(await person.page.locator(`.chat-row[data-chat^="${chat}"]`).count(), 1);
+    }
+    assert.deepEqual(await alice.texts(), await bob.texts(), "both see the same order");
+    for (const text of said.filter((s) => s.startsWith("alice"))) await alice.status(text, "read");
+    assert.equal(await page.locator(".badge").count(), 0);
+  });
+
   test("a new device of alice gets the chats and scrolls back through the history", async () => {
     const profile = await Profile.open();
     profiles.push(profile);

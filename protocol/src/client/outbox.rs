@@ -116,10 +116,10 @@ impl Outbox {
         self.items.len()
     }
 
-    /// Whether a Send to this chat that may have left has no answer.
+    /// Whether a Send that may be in this chat has no answer; what was sent to a group may be in any of its lanes.
     pub(super) fn unanswered_in(&self, chat: &ChatId) -> bool {
         let mut items = self.items.values();
-        items.any(|item| item.tried && item.send.chat == *chat)
+        items.any(|item| item.tried && item.send.chat.base() == chat.base())
     }
 
     pub(super) fn add(

@@ -3,7 +3,11 @@
 use super::live::{CHAT, two};
 use super::model::World;
 use hawser_protocol::frame::ClientFrame;
+use hawser_protocol::ids::ChatId;
 use hawser_protocol::message::Send;
+
+/// A group in relaxed order.
+const LANES: [&str; 4] = ["g:x", "g:x#1", "g:x#2", "g:x#3"];
 
 fn sends(world: &World, user: &str) -> Vec<Send> {
     let sends = world.frames_of(user).filter_map(|frame| match frame {
@@ -145,4 +149,60 @@ fn ids_are_stamped_with_the_servers_clock() {
     let id = sends(&world, "alice")[0].client_msg_id;
     assert!(id.is_v7());
     assert!(id.timestamp_ms().abs_diff(wall_ms) < 10);
+}
+
+/// The texts of a disk, lane by lane, and that none of them is there twice.
+fn spread(world: &World, device: usize) -> Vec<Vec<String>> {
+    let lanes = LANES.map(|lane| world.devices[device].disk.texts(lane));
+    let mut all: Vec<&String> = lanes.iter().flatten().collect();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), count, "a text is there twice");
+    lanes.to_vec()
+}
+
+#[test]
+fn what_is_sent_to_a_relaxed_group_is_once_in_the_lane_that_its_answer_names() {
+    let (mut world, alice, bob) = two();
+    let at = world.now().wall_ms;
+    for lane in LANES {
+        world.cluster.group(lane, "alice", &["alice", "bob"], at);
+    }
+    world.cluster.lanes = 4;
+    world.deliver();
+    world.pass(500);
+    for n in 0..20 {
+        world.say(alice, LANES[0], &n.to_string());
+        world.pass(10);
+    }
+    // Answers are lost with the connection, and the messages are found by the sync, or by the retry.
+    world.hold_results = true;
+    for n in 20..40 {
+        world.say(alice, LANES[0], &n.to_string());
+        world.pass(10);
+    }
+    world.hold_results = false;
+    world.never_recover = true;
+    world.drop_user("alice", 1006);
+    world.pass(70_000);
+    world.crash(alice);
+    world.pass(10_000);
+    let stored = LANES.map(|lane| world.cluster.texts(lane));
+    assert!(stored.iter().all(|texts| !texts.is_empty()), "{stored:?}");
+    assert_eq!(stored.iter().map(Vec::len).sum::<usize>(), 40);
+    assert_eq!(spread(&world, alice), stored);
+    assert_eq!(spread(&world, bob), stored);
+    let saved = &world.devices[alice].disk.saved;
+    assert!(saved.pending.is_empty());
+    for lane in LANES {
+        let track = saved.tracks[&ChatId::new(lane).expect("a lane")];
+        let there = world.cluster.texts(lane).len() as u64;
+        assert_eq!(track.ordinal, there + 1, "{lane} is known to its end");
+    }
+    assert!(
+        sends(&world, "alice")
+            .iter()
+            .all(|send| send.chat.lane() == 0)
+    );
 }

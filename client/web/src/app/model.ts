@@ -4,6 +4,7 @@
 import { ApiError, demoUsers } from "../api/api";
 import type { Groups } from "../api/api";
 import { dmPeer, hex, isGroup } from "../protocol/ids";
+import { baseOf } from "../protocol/lanes";
 import { MESSAGE_TEXT } from "../protocol/layout";
 import { BODY_BYTES_MAX, WATCH_CHATS_MAX } from "../protocol/limits";
 import { encodeText } from "../protocol/proto";
@@ -13,15 +14,10 @@ import type { Batch, Effect, Now, PendingSend, Phase } from "../session/types";
 import { newChatRow } from "../store/rows";
 import type { ChatRow, MarkRow, MessageRow } from "../store/rows";
 import type { Loaded, Store, Written } from "../store/store";
+import { conversations, isShown } from "./conversations";
+import type { ChatEntry } from "./conversations";
 import { others } from "./status";
 import { Timeline } from "./timeline";
-
-/** A chat as the list shows it. */
-export interface ChatEntry {
-  row: ChatRow;
-  newest: MessageRow | undefined;
-  unread: number;
-}
 
 /** A message of ours that is not stored by the server yet. */
 export interface Outgoing {
@@ -44,6 +40,8 @@ export interface Presence {
 }
 
 const NOTICES_MAX = 3;
+/** A message of ours that has just been stored is among the newest so many of ours. */
+const OWN_ROWS = 200;
 const HISTORY_LIMIT = 60;
 /** The list of people is asked for again at most this often, milliseconds. */
 const PEOPLE_EVERY_MS = 5_000;
@@ -59,6 +57,7 @@ export interface Links {
 
 export class Model {
   phase: Phase = { kind: "stopped" };
+  /** By chat id: each lane of a group has its own. */
   readonly chats = new Map<string, ChatEntry>();
   readonly names = new Map<string, string>();
   /** What people say of themselves. */
@@ -66,8 +65,8 @@ export class Model {
   readonly presence = new Map<string, Presence>();
   readonly outgoing = new Map<string, Outgoing[]>();
   timeline: Timeline | undefined;
-  /** The newest message that was read when the open chat was opened. */
-  unreadAfter: bigint | undefined;
+  /** For lanes that had unread messages when the open chat was opened: the newest one that was read. */
+  unreadAfter: ReadonlyMap<string, bigint> = new Map();
   notices: Notice[] = [];
   /** The disk does not take messages any more: nothing goes on. */
   diskLost = false;
@@ -132,18 +131,25 @@ export class Model {
     return this.chats.get(chat)?.row ?? newChatRow(chat);
   }
 
-  /** Chats with something in them, newest first; groups we left are kept for their history. */
+  /** Conversations with something in them, newest first; groups we left are kept for their history. */
   listed(): ChatEntry[] {
     const at = (entry: ChatEntry): number => {
       const sent = this.outgoing.get(entry.row.chat)?.at(-1)?.send.sendTsMs ?? 0;
       return Math.max(sent, entry.newest?.storedTsMs ?? 0);
     };
-    const shown = [...this.chats.values()].filter((e) => at(e) > 0 || isGroup(e.row.chat));
+    const shown = conversations(this.chats.values()).filter((e) => at(e) > 0 || isGroup(e.row.chat));
     return shown.sort((a, b) => at(b) - at(a) || (a.row.chat < b.row.chat ? -1 : 1));
   }
 
+  /** Messages of ours in the open chat that are not among its stored ones, whichever lane those are in. */
+  waiting(): Outgoing[] {
+    const { chat = "", rows = [] } = this.timeline ?? {};
+    const stored = new Set(rows.filter((row) => row.sender === this.me).slice(-OWN_ROWS).map((row) => row.clientMsgId));
+    return (this.outgoing.get(chat) ?? []).filter((entry) => !stored.has(entry.id));
+  }
+
   unreadChats(): number {
-    return [...this.chats.values()].filter((entry) => entry.unread > 0).length;
+    return conversations(this.chats.values()).filter((entry) => entry.unread > 0).length;
   }
 
   mayWrite(chat: string): boolean {
@@ -165,19 +171,22 @@ export class Model {
       this.changed();
       return;
     }
-    const ask = (id: string, before: number): void => {
-      this.on.input((s, now) => s.history(id, before, HISTORY_LIMIT, now));
+    const source = {
+      pages: this.on.store,
+      ask: (id: string, before: number) => this.on.input((s, now) => s.history(id, before, HISTORY_LIMIT, now)),
+      visibleAfter: (id: string) => this.chatRow(id).visibleAfterOrdinal,
     };
-    const timeline = new Timeline(chat, this.on.store, ask, () => this.chatRow(chat).visibleAfterOrdinal);
+    const lanes = [...this.chats.values()].filter((entry) => baseOf(entry.row.chat) === chat);
+    const timeline = new Timeline(chat, lanes.map((entry) => entry.row.chat), source, () => this.changed());
     this.timeline = timeline;
-    this.unreadAfter = undefined;
+    this.unreadAfter = new Map();
     this.watch();
-    const unread = this.chats.get(chat)?.unread ?? 0;
-    const readSeq = await this.on.store.readSeq(chat);
+    const unread = lanes.filter((entry) => entry.unread > 0).map((entry) => entry.row.chat);
+    const read = await Promise.all(unread.map(async (lane) => [lane, await this.on.store.readSeq(lane)] as const));
     if (this.timeline !== timeline) return;
-    if (unread > 0) this.unreadAfter = readSeq;
+    this.unreadAfter = new Map(read);
     // A new 1:1 chat that nobody has written in has no history to ask for.
-    if (!this.chats.has(chat) && !isGroup(chat)) timeline.atStart = this.phase.kind === "live";
+    if (!this.chats.has(chat) && !isGroup(chat) && this.phase.kind === "live") timeline.begins();
     await timeline.open();
     this.changed();
   }
@@ -203,7 +212,7 @@ export class Model {
     this.typing(chat, false);
     const send = this.on.input((s, now) => s.submit(chat, MESSAGE_TEXT, body, now));
     this.putOutgoing(send, false);
-    this.unreadAfter = undefined;
+    this.unreadAfter = new Map();
     this.changed();
     return true;
   }
@@ -226,17 +235,19 @@ export class Model {
     this.changed();
   }
 
-  /** The open chat has been seen to its end. */
+  /** The open chat has been seen to its end, in every lane. */
   async readAll(): Promise<void> {
-    const { timeline } = this;
-    const entry = timeline && this.chats.get(timeline.chat);
-    const newest = timeline?.rows.at(-1);
-    if (!timeline || !entry || !newest || entry.unread === 0) return;
-    entry.unread = 0;
-    this.changed();
-    entry.unread = await this.on.store.setRead(timeline.chat, newest.seq);
-    this.on.input((s, now) => s.read(timeline.chat, newest.seq, now));
-    this.changed();
+    const read = (this.timeline?.newest() ?? []).flatMap(({ chat, seq }) => {
+      const entry = this.chats.get(chat);
+      return entry && entry.unread > 0 ? { entry, chat, seq } : [];
+    });
+    for (const { entry } of read) entry.unread = 0;
+    if (read.length > 0) this.changed();
+    for (const { entry, chat, seq } of read) {
+      entry.unread = await this.on.store.setRead(chat, seq);
+      this.on.input((s, now) => s.read(chat, seq, now));
+      this.changed();
+    }
   }
 
   nudge(): void {
@@ -305,7 +316,7 @@ export class Model {
         break;
       case "typing": {
         const { chat, user, stopped, expiresInMs } = effect.update;
-        this.setTyping(chat, user, stopped ? 0 : expiresInMs);
+        this.setTyping(baseOf(chat), user, stopped ? 0 : expiresInMs);
         break;
       }
       case "presence": {
@@ -317,9 +328,7 @@ export class Model {
         this.setAccepted(effect.id);
         break;
       case "history":
-        if (this.timeline?.chat === effect.chat) {
-          void this.timeline.answered(effect.atStart).then(() => this.changed());
-        }
+        void this.timeline?.answered(effect.chat, effect.atStart).then(() => this.changed());
         break;
       case "problem":
         this.notice(effect.text);
@@ -368,8 +377,8 @@ export class Model {
 
   private newest(row: MessageRow): void {
     const entry = this.chats.get(row.chat);
-    if (entry && (!entry.newest || row.key > entry.newest.key)) entry.newest = row;
-    this.setTyping(row.chat, row.sender, 0);
+    if (entry && isShown(row) && (!entry.newest || row.key > entry.newest.key)) entry.newest = row;
+    this.setTyping(baseOf(row.chat), row.sender, 0);
     const peer = dmPeer(row.chat, this.me);
     if (peer !== undefined && !this.names.has(peer)) void this.loadPeople();
   }

@@ -1,9 +1,12 @@
 //! Which chat is open is in the address: `#/dm:alice:bob`. So Back goes back, and a reload stays.
 
+import { baseOf, isChatId } from "../protocol/lanes";
+
 export function chatOfHash(): string | undefined {
   const match = /^#\/(.+)$/.exec(location.hash);
   try {
-    return match ? decodeURIComponent(match[1] as string) : undefined;
+    const chat = decodeURIComponent(match?.[1] ?? "");
+    return isChatId(chat) ? baseOf(chat) : undefined;
   } catch {
     return undefined;
   }

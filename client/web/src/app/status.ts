@@ -24,16 +24,17 @@ export function others(chat: ChatRow, me: string): string[] {
 }
 
 /**
- * Who should have got each of these messages of a group: those who were added after one are not waited for. One list
- * per message, in the same order.
+ * Who should have got each of these messages of a group: those who were added to its lane after one are not waited for.
+ * One list per message, in the same order.
  */
 export function othersAt(rows: readonly MessageRow[], now: string[]): string[][] {
-  let then = now;
+  const then = new Map<string, string[]>();
   const lists: string[][] = [];
   for (const row of rows.toReversed()) {
-    lists.push(then);
+    const users = then.get(row.chat) ?? now;
+    lists.push(users);
     const change = membershipChange(row);
-    if (change?.op === "add") then = then.filter((user) => !change.users.includes(user));
+    if (change?.op === "add") then.set(row.chat, users.filter((user) => !change.users.includes(user)));
   }
   return lists.reverse();
 }

@@ -1,113 +1,171 @@
-//! The messages of the open chat that are in memory: the newest without a hole, and older ones as they are scrolled
-//! to, first from the disk, then from the server.
+//! The messages of the open conversation: those of all its lanes, by the time they were stored. Each lane keeps its own
+//! order, and of two messages of one time the one of the lower lane stands first. What lies below the part that every
+//! lane has been read down to is not shown yet, so that nothing comes in between later.
 
+import { baseOf, laneOf } from "../protocol/lanes";
 import type { MessageRow } from "../store/rows";
+import { LaneTimeline } from "./lane-timeline";
+import type { Source } from "./lane-timeline";
 
-/** Messages read from the disk at a time. */
+/** Messages that one look at older ones brings. */
 export const PAGE_ROWS = 60;
+/** Of each lane of many at least so many are read from the disk at a time. */
+const LANE_ROWS_MIN = 8;
 /** More than this are not kept in memory while the reader follows the newest; the oldest go, to be read again. */
 const ROWS_MAX = 300;
 const ROWS_KEPT = 200;
 
-/** The part of the store that is read. */
-export interface Pages {
-  page(chat: string, belowKey: string, limit: number): Promise<MessageRow[]>;
+interface Placed {
+  row: MessageRow;
+  /** When it was stored; within a lane never earlier than the one before. */
+  atMs: number;
+}
+
+/** The rows of lanes, each in its order, as one list. */
+export function mergeLanes(lanes: readonly (readonly MessageRow[])[]): Placed[] {
+  const placed = lanes.flatMap((rows) => {
+    let atMs = 0;
+    return rows.map((row) => ({ row, atMs: (atMs = Math.max(atMs, row.storedTsMs)) }));
+  });
+  return placed.sort((a, b) => a.atMs - b.atMs); // stable: lower lanes first, each lane in its order
 }
 
 export class Timeline {
   rows: MessageRow[] = [];
-  /** Nothing older exists for us. */
-  atStart = false;
-  loading = false;
-  /** The first page has been read. */
+  /** The first pages have been read. */
   ready = false;
   /** The reader is at the end. */
   follows = true;
-  /** Stored while the first page was being read. */
-  private early: MessageRow[] = [];
+  private lanes: LaneTimeline[] = [];
+  /** What was stored before is not shown yet. */
+  private floorMs = Infinity;
+  private pulling = false;
 
   constructor(
     readonly chat: string,
-    private readonly pages: Pages,
-    /** Asks the server for messages below an ordinal. */
-    private readonly ask: (chat: string, beforeOrdinal: number) => void,
-    /** History up to this ordinal is not ours. */
-    private readonly visibleAfter: () => number,
-  ) {}
+    /** The chat's lanes, as far as they are known. */
+    known: Iterable<string>,
+    private readonly source: Source,
+    /** Something came without having been waited for. */
+    private readonly changed: () => void,
+  ) {
+    for (const lane of new Set([chat, ...known])) this.addLane(lane);
+  }
 
-  /** Reads the newest page. */
+  /** Nothing older exists for us. */
+  get atStart(): boolean {
+    return this.lanes.every((lane) => lane.atStart);
+  }
+
+  /** Nobody has written here: there is no history to ask for. */
+  begins(): void {
+    for (const lane of this.lanes) lane.atStart = true;
+  }
+
+  get loading(): boolean {
+    return this.lanes.some((lane) => lane.loading);
+  }
+
+  /** The newest message of each lane. */
+  newest(): MessageRow[] {
+    return this.lanes.flatMap((lane) => lane.rows.at(-1) ?? []);
+  }
+
+  /** Reads the newest pages. */
   async open(): Promise<void> {
-    await this.readDown();
+    await Promise.all(this.lanes.map((lane) => lane.open()));
     this.ready = true;
-    this.add(this.early.splice(0));
-    if (this.rows.length === 0 && !this.atStart) await this.older();
+    this.merge();
+    await this.fill();
   }
 
   /** Older messages are wanted; true when some came from the disk at once. */
   async older(): Promise<boolean> {
-    if (this.loading || this.atStart) return false;
-    this.loading = true;
-    if (await this.readDown()) {
-      this.loading = false;
-      return true;
+    if (this.pulling) return false;
+    this.pulling = true;
+    const before = this.rows.length;
+    while (this.rows.length < before + PAGE_ROWS) {
+      const lane = this.shortest();
+      if (!lane || lane.loading) break;
+      await lane.older();
+      this.merge();
     }
-    if (!this.atStart) this.ask(this.chat, this.rows[0]?.ordinal ?? 0);
-    else this.loading = false;
-    return false;
+    this.pulling = false;
+    return this.rows.length > before;
   }
 
-  /** The server's answer to older() is on the disk. */
-  async answered(atStart: boolean): Promise<void> {
-    const came = await this.readDown(true);
-    this.loading = false;
-    if (!came && atStart) this.atStart = true;
+  /** The server's answer about a chat is on the disk. */
+  async answered(chat: string, atStart: boolean): Promise<void> {
+    const lane = this.lanes.find((l) => l.chat === chat);
+    if (!lane) return;
+    const [shown, had] = [this.rows.length, lane.rows.length];
+    await lane.answered(atStart);
+    this.merge();
+    await this.fill();
+    const grew = lane.atStart || lane.rows.length > had;
+    // Another lane still hides what came.
+    if (this.ready && grew && this.rows.length === shown) await this.older();
   }
 
   /** Messages have been stored: those within reach take their place. True when any did. */
   add(fresh: MessageRow[]): boolean {
-    const ours = fresh.filter((row) => row.chat === this.chat);
-    if (!this.ready) this.early.push(...ours);
-    const first = this.rows[0];
-    const mine = this.ready ? ours.filter((row) => first === undefined || row.key > first.key) : [];
-    if (mine.length === 0) return false;
-    const have = new Set(this.rows.map((row) => row.key));
-    const added = mine.filter((row) => !have.has(row.key));
-    this.rows = [...this.rows, ...added].sort((a, b) => (a.key < b.key ? -1 : 1));
-    this.findStart();
-    if (this.follows && this.rows.length > ROWS_MAX && !this.loading) {
-      this.rows = this.rows.slice(-ROWS_KEPT);
-      this.atStart = false;
-    }
-    return added.length > 0;
-  }
-
-  /**
-   * Extends downward from the disk as far as no message is missing. `answered`: the server has just told what lies
-   * next below, so a hole there is none for us (we were not in the group then, or it is no longer kept).
-   */
-  private async readDown(answered = false): Promise<boolean> {
-    const first = this.rows[0];
-    const page = await this.pages.page(this.chat, first?.key ?? "", PAGE_ROWS);
-    let above = this.rows[0];
-    const joined: MessageRow[] = [];
-    for (const row of page.reverse()) {
-      if (above !== undefined && row.key >= above.key) continue;
-      const hole = above !== undefined && row.ordinal + 1 < above.ordinal;
-      if (hole && !(answered && joined.length === 0)) break;
-      joined.unshift(row);
-      above = row;
-    }
-    if (joined.length === 0) {
-      this.findStart();
-      return false;
-    }
-    this.rows = [...joined, ...this.rows];
-    this.findStart();
+    const ours = fresh.filter((row) => baseOf(row.chat) === this.chat);
+    const unknown = new Set(ours.map((row) => row.chat));
+    for (const lane of this.lanes) unknown.delete(lane.chat);
+    for (const chat of unknown) void this.begin(chat);
+    let added = false;
+    for (const lane of this.lanes) added = lane.add(ours) || added;
+    if (!added) return false;
+    this.merge();
+    this.trim();
     return true;
   }
 
-  private findStart(): void {
-    const first = this.rows[0];
-    if (first && first.ordinal <= this.visibleAfter() + 1) this.atStart = true;
+  /** A lane has begun meanwhile. */
+  private async begin(chat: string): Promise<void> {
+    await this.addLane(chat).open();
+    this.merge();
+    await this.fill();
+    this.changed();
+  }
+
+  private addLane(chat: string): LaneTimeline {
+    const rows = (): number => Math.max(LANE_ROWS_MIN, Math.ceil(PAGE_ROWS / this.lanes.length));
+    const lane = new LaneTimeline(chat, this.source, rows);
+    this.lanes = [...this.lanes, lane].sort((a, b) => laneOf(a.chat) - laneOf(b.chat));
+    return lane;
+  }
+
+  /** The lane that has been read down the least: what the others have below it is not shown. */
+  private shortest(): LaneTimeline | undefined {
+    // One that waits for its first message from the server hides nothing meanwhile.
+    const open = this.lanes.filter((l) => !l.atStart && (l.rows.length > 0 || !l.loading));
+    const reach = (lane: LaneTimeline): number => lane.rows[0]?.storedTsMs ?? Infinity;
+    return open.sort((a, b) => reach(b) - reach(a))[0];
+  }
+
+  /** Reads each lane down to where the others are shown already. */
+  private async fill(): Promise<void> {
+    const behind = (lane: LaneTimeline): boolean => !lane.atStart && !lane.loading && (lane.rows[0]?.storedTsMs ?? 0) > this.floorMs;
+    for (const lane of this.lanes) while (behind(lane) && (await lane.older()));
+    this.merge();
+  }
+
+  private merge(): void {
+    const placed = mergeLanes(this.lanes.map((lane) => lane.rows));
+    const reach = this.lanes.map((lane) => (lane.atStart ? -Infinity : (lane.rows[0]?.storedTsMs ?? -Infinity)));
+    // Never up again: what has been shown stays.
+    if (placed.length > 0) this.floorMs = Math.min(this.floorMs, Math.max(...reach));
+    this.rows = placed.filter(({ atMs }) => atMs >= this.floorMs).map(({ row }) => row);
+  }
+
+  private trim(): void {
+    if (!this.follows || this.rows.length <= ROWS_MAX || this.loading || this.pulling) return;
+    const count = new Map<string, number>();
+    for (const { chat } of this.rows.slice(-ROWS_KEPT)) count.set(chat, (count.get(chat) ?? 0) + 1);
+    // One more of each lane: it says that there is none between.
+    for (const lane of this.lanes) lane.keep((count.get(lane.chat) ?? 0) + 1);
+    this.floorMs = Infinity;
+    this.merge();
   }
 }

@@ -58,6 +58,8 @@ export function membershipText(row: MessageRow, me: string, names: Names): strin
       return `${by} named the group “${change.name}”`;
     case "admin":
       return change.admin ? `${by} made ${users} admin` : `${by} took admin rights from ${users}`;
+    case "order":
+      return `${by} relaxed the order of messages`;
     default:
       return "The group was changed";
   }

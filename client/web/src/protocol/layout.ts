@@ -1,5 +1,6 @@
 //! The fixed layouts: Send, Ack, Deliver and the message record. Little-endian throughout.
 
+import { isChatId } from "./lanes";
 import { BODY_BYTES_MAX } from "./limits";
 import { decodeText, encodeText, WireError } from "./proto";
 
@@ -168,6 +169,7 @@ export function decodeRecord(raw: Uint8Array): MessageRecord {
   const senderDevice = c.text(deviceLength);
   const body = c.bytes(bodyLength);
   c.end();
+  if (!isChatId(chat)) throw new WireError("a message of no chat");
   return { ...head, chat, sender, senderDevice, body };
 }
 

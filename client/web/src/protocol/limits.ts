@@ -18,6 +18,10 @@ export const SYNC_LIMIT_DEFAULT = 64;
 export const WATCH_USERS_MAX = 256;
 /** Chats in one Watch. */
 export const WATCH_CHATS_MAX = 64;
+/** A chat id, bytes. */
+export const CHAT_ID_BYTES_MAX = 132;
+/** Lanes of a group in relaxed order; their numbers are below. */
+export const LANES_MAX = 64;
 /** A client whose Send was Queued sends it again after this, milliseconds. */
 export const QUEUED_RETRY_MS = 60_000;
 /** How long the server remembers a client_msg_id, milliseconds. */

@@ -2,6 +2,7 @@
 
 import { ERROR_TOO_OLD, mayRetry } from "../protocol/codes";
 import { hex, uuidTimeMs, uuidV7 } from "../protocol/ids";
+import { baseOf } from "../protocol/lanes";
 import { DEDUP_WINDOW_MS, QUEUED_RETRY_MS, SENDS_IN_FLIGHT_MAX } from "../protocol/limits";
 import type { Send } from "../protocol/layout";
 import { Backoff } from "./backoff";
@@ -55,9 +56,9 @@ export class Outbox {
     return this.items.get(id)?.send;
   }
 
-  /** Whether a Send to this chat that may have left has no answer. */
+  /** Whether a Send that may be in this chat has no answer; what was sent to a group may be in any of its lanes. */
   unansweredIn(chat: string): boolean {
-    return [...this.items.values()].some((item) => item.tried && item.send.chat === chat);
+    return [...this.items.values()].some((item) => item.tried && baseOf(item.send.chat) === baseOf(chat));
   }
 
   add(send: PendingSend): void {

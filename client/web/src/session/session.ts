@@ -8,6 +8,7 @@ import { errorText, mayRetry } from "../protocol/codes";
 import { decodeServerFrames, TYPE } from "../protocol/frames";
 import type { ClientFrame, ServerFrame } from "../protocol/frames";
 import { hex, isGroup, uuidV7 } from "../protocol/ids";
+import { isChatId, storedIn } from "../protocol/lanes";
 import { MESSAGE_MEMBERSHIP } from "../protocol/layout";
 import type { MessageRecord } from "../protocol/layout";
 import { ACK_ADOPT, HEARTBEAT_MS_DEFAULT, WATCH_CHATS_MAX, WATCH_USERS_MAX } from "../protocol/limits";
@@ -363,17 +364,15 @@ export class Session {
       return this.refused(id, error, text, retryAfterMs, now);
     }
     const send = this.outbox.sent(id);
+    const chat = send ? storedIn(send.chat, result.chat) : result.chat;
     // Also where an earlier attempt had been refused (before we were a member): it is sent now.
     this.disk.batch.pendingDelete.push(id);
-    if (send) {
-      this.disk.batch.records.push(this.ownRecord(send, result));
-    }
-    const chat = send?.chat ?? result.chat;
+    if (send) this.disk.batch.records.push(this.ownRecord(send, chat, result));
     this.sync.gap(this.inbox.message(offset, { ...result, chat }, send !== undefined));
     this.disk.track(chat);
   }
 
-  private ownRecord(send: PendingSend, result: s.SendResult): MessageRecord {
+  private ownRecord(send: PendingSend, chat: string, result: s.SendResult): MessageRecord {
     return {
       seq: result.seq,
       prevSeq: result.prevSeq,
@@ -384,7 +383,7 @@ export class Session {
       storedTsMs: result.storedTsMs,
       messageType: send.messageType,
       flags: 0,
-      chat: send.chat,
+      chat,
       sender: this.config.user,
       senderDevice: this.config.device,
       body: send.body,
@@ -430,7 +429,7 @@ export class Session {
     if (!outcome) return;
     for (const record of outcome.records) this.addRecord(record, now);
     for (const mark of page.watermarks) this.disk.batch.marks.push({ chat: page.chat, ...mark });
-    this.disk.batch.chats.push(...page.chats);
+    this.disk.batch.chats.push(...page.chats.filter((summary) => isChatId(summary.chat)));
     if (outcome.listComplete) this.disk.batch.chatListComplete = outcome.listComplete;
     if (outcome.chat !== undefined) this.disk.track(outcome.chat);
     const newest = outcome.records.filter((r) => r.sender !== this.config.user).at(-1);

@@ -2,6 +2,7 @@
 //! history that a user scrolls to.
 
 import { ERROR_NOT_VISIBLE } from "../protocol/codes";
+import { isChatId } from "../protocol/lanes";
 import { decodeRecord } from "../protocol/layout";
 import type { MessageRecord } from "../protocol/layout";
 import { SYNC_LIMIT_DEFAULT, SYNC_LIMIT_MAX } from "../protocol/limits";
@@ -170,7 +171,7 @@ export class ChatSync {
   private listPage(page: SyncPage, adopting: boolean): string[] | undefined {
     for (const summary of page.chats) {
       this.listed.push(summary.chat);
-      if (adopting) this.askChat(summary);
+      if (adopting && isChatId(summary.chat)) this.askChat(summary);
     }
     if (page.more && page.nextCursor !== "") {
       this.syncer.ask({ why: "list", adopting }, { cursor: page.nextCursor });

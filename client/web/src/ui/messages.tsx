@@ -3,6 +3,7 @@
 import type { JSX, RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Model } from "../app/model";
+import { isShown } from "../app/conversations";
 import { others, othersAt } from "../app/status";
 import type { Timeline } from "../app/timeline";
 import { dayText, membershipText, nameOf, sameDay } from "../app/words";
@@ -29,7 +30,7 @@ function useScroll(model: Model, timeline: Timeline, count: number): {
   const box = useRef<HTMLDivElement>(null);
   const [atEnd, setAtEnd] = useState(true);
   const place = useRef({ end: true, height: 0, first: "" });
-  const first = timeline.rows[0]?.key ?? "";
+  const first = placeOf(timeline.rows[0]);
 
   useLayoutEffect(() => {
     const e = box.current;
@@ -86,6 +87,11 @@ function useReading(model: Model, atEnd: boolean, newest: string | undefined): v
   }, [model, atEnd, newest]);
 }
 
+/** Keys alone are unique within a lane only. */
+function placeOf(row: MessageRow | undefined): string {
+  return row ? `${row.chat} ${row.key}` : "";
+}
+
 function startsBlock(row: MessageRow, before: MessageRow | undefined): boolean {
   if (!before || before.messageType === MESSAGE_MEMBERSHIP || before.sender !== row.sender) return true;
   return row.storedTsMs - before.storedTsMs > BLOCK_MS || !sameDay(row.storedTsMs, before.storedTsMs);
@@ -94,10 +100,9 @@ function startsBlock(row: MessageRow, before: MessageRow | undefined): boolean {
 export function Messages({ model, timeline }: { model: Model; timeline: Timeline }): JSX.Element {
   const { chat, rows } = timeline;
   const { me, names } = model;
-  const stored = new Set(rows.filter((r) => r.sender === me).slice(-200).map((r) => r.clientMsgId));
-  const outgoing = (model.outgoing.get(chat) ?? []).filter((o) => !stored.has(o.id));
+  const outgoing = model.waiting();
   const { box, atEnd, onScroll, toEnd } = useScroll(model, timeline, rows.length + outgoing.length);
-  useReading(model, atEnd, rows.at(-1)?.key);
+  useReading(model, atEnd, timeline.newest().map(placeOf).join(", "));
   const lastOut = outgoing.at(-1)?.id;
   useEffect(() => {
     if (lastOut !== undefined) toEnd();
@@ -105,20 +110,21 @@ export function Messages({ model, timeline }: { model: Model; timeline: Timeline
 
   const chatRow = model.chatRow(chat);
   const recipients = othersAt(rows, others(chatRow, me));
-  const marks = model.marksOf(chat);
   const group = isGroup(chat);
-  const firstUnread = model.unreadAfter === undefined ? undefined : rows.find((r) => r.seq > (model.unreadAfter ?? 0n) && r.sender !== me)?.key;
+  const unread = (r: MessageRow): boolean => r.seq > (model.unreadAfter.get(r.chat) ?? r.seq) && r.sender !== me && isShown(r);
+  const firstUnread = rows.find(unread);
   const items: JSX.Element[] = [];
   let before: MessageRow | undefined;
   for (const [at, row] of rows.entries()) {
+    if (!isShown(row)) continue;
     if (!before || !sameDay(before.storedTsMs, row.storedTsMs)) {
       items.push(
-        <li key={`day ${row.key}`} class="day">
+        <li key={`day ${placeOf(row)}`} class="day">
           <span>{dayText(row.storedTsMs, Date.now())}</span>
         </li>,
       );
     }
-    if (row.key === firstUnread) {
+    if (row === firstUnread) {
       items.push(
         <li key="unread" class="unread-line">
           <span>New messages</span>
@@ -127,7 +133,7 @@ export function Messages({ model, timeline }: { model: Model; timeline: Timeline
     }
     if (row.messageType === MESSAGE_MEMBERSHIP) {
       items.push(
-        <li key={row.key} class="event">
+        <li key={placeOf(row)} class="event">
           <span>{membershipText(row, me, names)}</span>
         </li>,
       );
@@ -137,7 +143,7 @@ export function Messages({ model, timeline }: { model: Model; timeline: Timeline
       const shared = { row, author, starts: startsBlock(row, before), names };
       items.push(
         own ? (
-          <Bubble key={`${row.sender} ${row.clientMsgId}`} {...shared} own recipients={recipients[at] ?? NOBODY} marks={marks} group={group} />
+          <Bubble key={`${row.sender} ${row.clientMsgId}`} {...shared} own recipients={recipients[at] ?? NOBODY} marks={model.marksOf(row.chat)} group={group} />
         ) : (
           <Bubble key={`${row.sender} ${row.clientMsgId}`} {...shared} own={false} recipients={NOBODY} marks={NO_MARKS} group={group} />
         ),

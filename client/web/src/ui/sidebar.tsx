@@ -3,7 +3,8 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { signOut } from "../app/account";
-import type { ChatEntry, Model } from "../app/model";
+import type { ChatEntry } from "../app/conversations";
+import type { Model } from "../app/model";
 import { goTo } from "../app/place";
 import { others, statusOf } from "../app/status";
 import type { Status } from "../app/status";
@@ -30,7 +31,7 @@ function lineOf(model: Model, { row, newest }: ChatEntry): Line {
   }
   if (!newest) return { text: isGroup(row.chat) ? "New group" : "", status: undefined, atMs: 0 };
   const own = newest.sender === model.me && newest.messageType === 1;
-  const status = own ? statusOf(newest, others(row, model.me), model.marksOf(row.chat)) : undefined;
+  const status = own ? statusOf(newest, others(row, model.me), model.marksOf(newest.chat)) : undefined;
   return { text: previewText(newest, model.me, model.names), status, atMs: newest.storedTsMs };
 }
 

@@ -8,7 +8,8 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
 import { WebSocketServer } from "ws";
-import { journalLine, journalOp, World } from "./world";
+import { journalLine, journalOp } from "./journal";
+import { World } from "./world";
 import type { GroupOp } from "./world";
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -128,6 +129,7 @@ function groupOperation(world: World, user: string, method: string, parts: strin
     if (room === "members" && method === "POST") return { op: "add", users: users(body["users"]) };
     if (room === "members" && method === "DELETE") return { op: "remove", users: users([member]) };
     if (room === "leave") return { op: "leave" };
+    if (room === "order") return { op: "order", lanes: Number(body["lanes"]) };
     if (room === "admins") return { op: "admin", users: users([member]), admin: method === "PUT" };
     if (room === undefined && method === "PATCH") return { op: "update", name: String(body["name"]) };
     throw new Refusal(404, "not_found", "There is no such thing.");

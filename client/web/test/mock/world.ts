@@ -3,7 +3,7 @@
 
 import { decodeClientFrames, encodeFrame } from "../../src/protocol/frames";
 import type { ClientFrame, ServerFrame } from "../../src/protocol/frames";
-import { dmUsers, hex, unhex } from "../../src/protocol/ids";
+import { dmUsers, hex } from "../../src/protocol/ids";
 import { encodeRecord, MESSAGE_MEMBERSHIP } from "../../src/protocol/layout";
 import type { MessageRecord, Send } from "../../src/protocol/layout";
 import { ACK_ADOPT } from "../../src/protocol/limits";
@@ -22,10 +22,13 @@ interface Chat {
   /** Joined at this ordinal, left at that one. */
   members: Map<string, { from: number; to: number }>;
   marks: Map<string, { delivered: bigint; read: bigint }>;
+  /** Of a group in relaxed order: the chats that its messages are dealt out to, itself the first. */
+  lanes: string[];
 }
 
 export interface GroupOp {
-  op: "create" | "add" | "remove" | "leave" | "update" | "admin";
+  op: "create" | "add" | "remove" | "leave" | "update" | "admin" | "order";
+  lanes?: number;
   users?: string[];
   name?: string;
   admin?: boolean;
@@ -105,7 +108,7 @@ export class World {
     if (!pair?.every((user) => this.users.has(user))) return undefined;
     const interval = { from: 0, to: Number.MAX_SAFE_INTEGER };
     const members = new Map(pair.map((user) => [user, interval]));
-    const chat = { name: "", records: [], admins: new Set<string>(), members, marks: new Map() };
+    const chat = { name: "", records: [], admins: new Set<string>(), members, marks: new Map(), lanes: [] };
     this.chats.set(id, chat);
     return chat;
   }
@@ -142,7 +145,9 @@ export class World {
     return record;
   }
 
-  private applySend(user: string, device: string, send: Send, at: number): void {
+  private applySend(user: string, device: string, sent: Send, at: number): void {
+    const lanes = this.chat(sent.chat)?.lanes ?? [];
+    const send = { ...sent, chat: lanes[(sent.clientMsgId[15] ?? 0) % lanes.length] ?? sent.chat };
     const chat = this.chat(send.chat);
     const key = `${user} ${device} ${send.chat} ${hex(send.clientMsgId)}`;
     if (!this.isMember(chat, user)) {
@@ -178,7 +183,7 @@ export class World {
   private applyGroup(user: string, id: string, change: GroupOp, at: number): string | undefined {
     let chat = this.chats.get(id);
     if (change.op === "create") {
-      chat = { name: "", records: [], admins: new Set([user]), members: new Map(), marks: new Map() };
+      chat = { name: "", records: [], admins: new Set([user]), members: new Map(), marks: new Map(), lanes: [] };
       this.chats.set(id, chat);
     } else if (!this.isMember(chat, user)) return "not_found";
     else if (change.op !== "leave" && !chat.admins.has(user)) return "forbidden";
@@ -196,6 +201,7 @@ export class World {
     }
     if (change.name !== undefined) chat.name = change.name;
     if (change.op === "admin") for (const u of users) chat.admins[change.admin ? "add" : "delete"](u);
+    if (change.op === "order") this.beginLanes(id, chat, change.lanes ?? 0);
     const body = encodeText(JSON.stringify({ ...change, users: gone.length > 0 ? gone : users, count: users.length }));
     const clientMsgId = new Uint8Array(16);
     new DataView(clientMsgId.buffer).setBigUint64(8, this.records + 1n);
@@ -204,7 +210,18 @@ export class World {
     for (const member of new Set([...this.present(chat), ...(gone.length > 0 ? before : [])])) {
       this.log(member).push({ is: "message", record, resultFor: undefined, duplicate: false });
     }
+    for (const lane of chat.lanes.slice(1)) this.applyGroup(user, lane, { ...change, lanes: 0 }, at);
     return undefined;
+  }
+
+  /** At once, where a real group waits for all to have heard of it. */
+  private beginLanes(id: string, chat: Chat, count: number): void {
+    chat.lanes = Array.from({ length: count }, (_, k) => (k === 0 ? id : `${id}#${k}`));
+    const interval = { from: 0, to: Number.MAX_SAFE_INTEGER };
+    for (const lane of chat.lanes.slice(1)) {
+      const members = new Map(this.present(chat).map((user) => [user, interval]));
+      this.chats.set(lane, { name: chat.name, records: [], admins: new Set(chat.admins), members, marks: new Map(), lanes: [] });
+    }
   }
 
   // ---- connections ----
@@ -494,22 +511,4 @@ export class World {
       conn.close(code, "");
     }
   }
-}
-
-/** JSON with bigint and bytes, for the journal. */
-export function journalLine(op: Op): string {
-  return JSON.stringify(op, (_key, value: unknown) => {
-    if (typeof value === "bigint") return { $n: value.toString() };
-    if (value instanceof Uint8Array) return { $b: hex(value) };
-    return value;
-  });
-}
-
-export function journalOp(line: string): Op {
-  return JSON.parse(line, (_key, value: unknown) => {
-    const tagged = value as { $n?: string; $b?: string } | null;
-    if (tagged?.$n !== undefined) return BigInt(tagged.$n);
-    if (tagged?.$b !== undefined) return unhex(tagged.$b);
-    return value;
-  }) as Op;
 }

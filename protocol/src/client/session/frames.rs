@@ -279,7 +279,7 @@ impl Session {
         }
         let send = self.outbox.sent(&id);
         let chat = match &send {
-            Some(send) => send.chat.clone(),
+            Some(send) => lane_of(&send.chat, &result.chat),
             None => ChatId::new(&result.chat)?,
         };
         let place = Place {
@@ -292,7 +292,7 @@ impl Session {
         // Also where an earlier attempt had been refused (before we were a member): it is sent now.
         self.disk.batch.pending_delete.push(id);
         if let Some(send) = send {
-            let record = self.own_record(send, &result)?;
+            let record = self.own_record(send, place.chat.clone(), &result)?;
             self.disk.batch.records.push(record);
         }
         let gap = self.inbox.message(offset, &place, held);
@@ -304,6 +304,7 @@ impl Session {
     fn own_record(
         &self,
         send: PendingSend,
+        chat: ChatId,
         result: &pb::SendResult,
     ) -> Result<MessageRecord, FrameError> {
         let message_id = result.message_id.as_ref().try_into();
@@ -319,7 +320,7 @@ impl Session {
             message_type: send.message_type,
             sender: self.config.user.clone(),
             sender_device: self.config.device.clone(),
-            chat: send.chat,
+            chat,
             body: send.body,
         })
     }
@@ -419,6 +420,13 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Where a message of ours was stored: what is sent to a group may be stored in any of its lanes.
+fn lane_of(sent_to: &ChatId, named: &str) -> ChatId {
+    let lane = ChatId::new(named).ok();
+    lane.filter(|lane| lane.base() == sent_to.base())
+        .unwrap_or_else(|| sent_to.clone())
 }
 
 fn client_msg_id(bytes: &Bytes) -> Result<ClientMsgId, FrameError> {

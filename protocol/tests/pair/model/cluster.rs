@@ -97,6 +97,8 @@ pub(crate) struct Cluster {
     source: u64,
     /// Every n-th message is put into the delivery log twice (ingest was killed in between).
     pub(crate) redeliver_every: u64,
+    /// Messages to a group are spread over so many lanes; 0 and 1: not at all.
+    pub(crate) lanes: u8,
 }
 
 impl Default for Cluster {
@@ -111,6 +113,7 @@ impl Default for Cluster {
             won: BTreeMap::new(),
             source: 0,
             redeliver_every: 0,
+            lanes: 0,
         }
     }
 }
@@ -129,7 +132,20 @@ impl Cluster {
         self.chats.get_mut(id)
     }
 
+    /// The lane that a message belongs to.
+    fn lane(&self, send: &Send) -> ChatId {
+        if self.lanes < 2 || !send.chat.is_group() {
+            return send.chat.clone();
+        }
+        let lane = send.client_msg_id.0[15] % self.lanes;
+        send.chat.in_lane(lane).expect("a lane")
+    }
+
     pub(crate) fn send(&mut self, user: &UserId, device: &str, send: &Send, wall_ms: u64) {
+        let send = &Send {
+            chat: self.lane(send),
+            ..send.clone()
+        };
         let key = (
             user.clone(),
             device.to_owned(),
