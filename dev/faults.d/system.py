@@ -16,7 +16,9 @@ ROOT = DEV.parent
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hawser"
 RUN = pathlib.Path(os.environ.get("HAWSER_CLUSTER_RUN") or CACHE / "cluster")
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or CACHE / "target")
-BIN = pathlib.Path(os.environ.get("HAWSER_CLUSTER_BIN") or TARGET / "debug")
+# As dev/cluster up chose them.
+CHOSEN = (RUN / "bin").read_text().strip() if (RUN / "bin").exists() else TARGET / "debug"
+BIN = pathlib.Path(os.environ.get("HAWSER_CLUSTER_BIN") or CHOSEN)
 LOADGEN = pathlib.Path(os.environ.get("HAWSER_LOADGEN") or BIN / "hawser-loadgen")
 SAMPLE_S = 0.5
 # Engines and programs come and go within this, or the machine is not fit for the run.
