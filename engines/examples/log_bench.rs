@@ -194,7 +194,7 @@ struct Outcomes {
 }
 
 impl Appended for Outcomes {
-    fn appended(&self, tag: u64, outcome: Result<u64, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
         if outcome.is_err() {
             self.failed.fetch_add(1, Ordering::AcqRel);
         }

@@ -77,7 +77,7 @@ fn child_appends_until_it_is_killed() {
         values.insert(tag, (partition, value));
         while let Ok((tag, outcome)) = told.try_recv() {
             let (partition, value) = values.remove(&tag).unwrap();
-            println!("acked {partition} {} {value}", outcome.unwrap());
+            println!("acked {partition} {} {value}", outcome.unwrap().unwrap());
             std::io::stdout().flush().unwrap();
         }
         if values.len() > 2_000 {

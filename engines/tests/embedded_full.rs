@@ -89,7 +89,7 @@ fn fill(log: &dyn Log, limit: u64) -> Vec<(u64, Vec<u8>)> {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(offset) => acked.push((offset, value(tag))),
+            Ok(offset) => acked.push((offset.expect("an offset"), value(tag))),
             Err(_) => refused += 1,
         }
         if refused > 20 {

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::kafka::Cluster;
-use support::{NoWake, PATIENCE, Told, append, read_all, record};
+use support::{NoWake, PATIENCE, Told, append, append_somewhere, read_all, record};
 
 /// The log on three brokers.
 fn open(cluster: &Cluster) -> Arc<dyn Log> {
@@ -26,10 +26,13 @@ fn open(cluster: &Cluster) -> Arc<dyn Log> {
     Arc::new(KafkaLog::open(config).unwrap())
 }
 
-/// What a client of the log saw: values by the offset that was acknowledged for them.
+/// A value that was acknowledged, in which partition, and where if that was said.
+type Acked = (String, u32, Option<u64>);
+
+/// What a client of the log saw.
 #[derive(Default)]
 struct Seen {
-    acked: BTreeMap<(u32, u64), String>,
+    acked: Vec<Acked>,
     unknown: BTreeSet<String>,
     refused: usize,
 }
@@ -45,7 +48,7 @@ fn send(log: &dyn Log, seen: &mut Seen, name: &str, during: Duration) {
         let value = format!("{name}-{n}");
         let began = Instant::now();
         let offset = loop {
-            match append(
+            match append_somewhere(
                 log,
                 record(Topic::ChatMessages, partition, value.as_bytes()),
             ) {
@@ -58,7 +61,7 @@ fn send(log: &dyn Log, seen: &mut Seen, name: &str, during: Duration) {
             assert!(began.elapsed() < PATIENCE * 3, "{value} is never taken");
             std::thread::sleep(Duration::from_millis(20));
         };
-        seen.acked.insert((partition, offset), value);
+        seen.acked.push((value, partition, offset));
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -66,16 +69,20 @@ fn send(log: &dyn Log, seen: &mut Seen, name: &str, during: Duration) {
 /// Every acknowledged record is where it was said to be, and twice only what was unknown and sent again.
 fn check(log: &dyn Log, seen: &Seen) {
     let mut times = BTreeMap::<String, usize>::new();
+    let told = seen.acked.iter();
+    let told: BTreeMap<(u32, u64), &String> = told
+        .filter_map(|(value, partition, at)| Some(((*partition, (*at)?), value)))
+        .collect();
     for partition in 0..4 {
         for found in read_all(log, Topic::ChatMessages, partition, 0) {
             let value = String::from_utf8(found.value.to_vec()).unwrap();
-            if let Some(acked) = seen.acked.get(&(partition, found.offset)) {
-                assert_eq!(*acked, value, "{partition} {}", found.offset);
+            if let Some(acked) = told.get(&(partition, found.offset)) {
+                assert_eq!(**acked, value, "{partition} {}", found.offset);
             }
             *times.entry(value).or_default() += 1;
         }
     }
-    for value in seen.acked.values() {
+    for (value, ..) in &seen.acked {
         let n = times.get(value).copied().unwrap_or(0);
         assert!(n >= 1, "{value} was acknowledged and is lost");
         assert!(n == 1 || seen.unknown.contains(value), "{value}: {n} times");
@@ -100,7 +107,7 @@ fn failover_under_load(cluster: &Cluster, log: &Arc<dyn Log>, seen: &mut Seen) -
             let partition = sender % 4;
             let offset = loop {
                 let record = record(Topic::ChatMessages, partition, value.as_bytes());
-                match append(&**log, record) {
+                match append_somewhere(&**log, record) {
                     Ok(offset) => break offset,
                     Err(ProduceError::Refused { .. }) => mine.0.refused += 1,
                     Err(ProduceError::Unknown { .. }) => {
@@ -111,7 +118,7 @@ fn failover_under_load(cluster: &Cluster, log: &Arc<dyn Log>, seen: &mut Seen) -
                 std::thread::sleep(Duration::from_millis(20));
             };
             mine.1.push((due - began, due.elapsed()));
-            mine.0.acked.insert((partition, offset), value);
+            mine.0.acked.push((value, partition, offset));
         }
         mine
     };
@@ -235,7 +242,7 @@ fn outage_of_the_hanging_kind(cluster: &Cluster, log: &dyn Log) {
 struct Timed(Mutex<Sender<(Told, Instant)>>);
 
 impl Appended for Timed {
-    fn appended(&self, tag: u64, outcome: Result<u64, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
         let sender = self.0.lock().unwrap();
         let _ = sender.send(((tag, outcome), Instant::now()));
     }
@@ -258,7 +265,7 @@ fn answered_in_time(
         longest = longest.max(waited);
         match outcome {
             Ok(offset) => {
-                seen.acked.insert((0, offset), value.clone());
+                seen.acked.push((value.clone(), 0, offset));
             }
             Err(ProduceError::Unknown { .. }) => {
                 seen.unknown.insert(value.clone());
@@ -313,12 +320,11 @@ fn a_killed_leader_and_a_killed_cluster_lose_nothing_acknowledged_and_are_answer
     check(&*log, &seen);
 
     // A reader from before the faults has missed nothing either.
-    let expected: BTreeSet<u64> = seen
+    let first = seen
         .acked
-        .keys()
-        .filter(|k| k.0 == 0)
-        .map(|k| k.1)
-        .collect();
+        .iter()
+        .filter(|(_, partition, _)| *partition == 0);
+    let expected: BTreeSet<u64> = first.filter_map(|(.., offset)| *offset).collect();
     let mut got = BTreeSet::new();
     let until = Instant::now() + PATIENCE;
     while !expected.is_subset(&got) {

@@ -100,10 +100,10 @@ impl Log for Cut {
     }
 }
 
-struct Outcomes(Mutex<Sender<Result<u64, ProduceError>>>);
+struct Outcomes(Mutex<Sender<Result<Option<u64>, ProduceError>>>);
 
 impl Appended for Outcomes {
-    fn appended(&self, _tag: u64, outcome: Result<u64, ProduceError>) {
+    fn appended(&self, _tag: u64, outcome: Result<Option<u64>, ProduceError>) {
         let _ = self.0.lock().unwrap().send(outcome);
     }
 }

@@ -31,10 +31,10 @@ struct Said {
     seq: Seq,
 }
 
-struct Told(Sender<Result<u64, ProduceError>>);
+struct Told(Sender<Result<Option<u64>, ProduceError>>);
 
 impl Appended for Told {
-    fn appended(&self, _tag: u64, outcome: Result<u64, ProduceError>) {
+    fn appended(&self, _tag: u64, outcome: Result<Option<u64>, ProduceError>) {
         self.0.send(outcome).expect("somebody waits");
     }
 }

@@ -82,12 +82,12 @@ pub const FACTS: &[Fact<dyn Log>] = &[
     ("a_log_that_works_is_writable", writable),
 ];
 
-type Told = (u64, Result<u64, ProduceError>);
+type Told = (u64, Result<Option<u64>, ProduceError>);
 
 struct Outcomes(Mutex<Sender<Told>>);
 
 impl Appended for Outcomes {
-    fn appended(&self, tag: u64, outcome: Result<u64, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
         let sender = self.0.lock().expect("no holder panics");
         // A test that has seen enough has dropped its end.
         let _ = sender.send((tag, outcome));
@@ -154,7 +154,7 @@ impl<'a> Probe<'a> {
         for _ in 0..n {
             let (tag, outcome) = told.recv_timeout(PATIENCE).expect("an outcome");
             let at = usize::try_from(tag).expect("as given");
-            offsets[at] = outcome.expect("a healthy log appends");
+            offsets[at] = outcome.expect("a healthy log appends").expect("an offset");
         }
         offsets
     }
@@ -217,7 +217,7 @@ fn append(log: &dyn Log, record: Produce) -> Result<u64, ProduceError> {
     log.produce(record, 7, &done)?;
     let (tag, outcome) = told.recv_timeout(PATIENCE).expect("an outcome");
     assert_eq!(tag, 7);
-    outcome
+    outcome.map(|offset| offset.expect("an offset"))
 }
 
 fn partitions_and_generations(log: &Arc<dyn Log>) {

@@ -532,7 +532,7 @@ fn ingest_key(partition: u32) -> PositionKey {
 fn complete(job: Job, outcome: Outcome) {
     // A caller that gave up waiting for its reply is no error.
     match (job, outcome) {
-        (Job::Produce { ack, .. }, Outcome::Appended(offset)) => ack.complete(Ok(offset)),
+        (Job::Produce { ack, .. }, Outcome::Appended(offset)) => ack.complete(Ok(Some(offset))),
         (Job::Store { reply, .. }, Outcome::Stored(outcome)) => {
             let _ = reply.send(outcome);
         }

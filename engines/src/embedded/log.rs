@@ -61,7 +61,7 @@ impl EmbeddedLog {
         }
         drop(ring);
         add(&core.counters.ephemeral, 1);
-        done.appended(tag, Ok(record.offset));
+        done.appended(tag, Ok(Some(record.offset)));
     }
 }
 

@@ -24,7 +24,7 @@ impl Ack {
         }
     }
 
-    pub(super) fn complete(mut self, outcome: Result<u64, ProduceError>) {
+    pub(super) fn complete(mut self, outcome: Result<Option<u64>, ProduceError>) {
         if let Some(done) = self.done.take() {
             done.appended(self.tag, outcome);
         }

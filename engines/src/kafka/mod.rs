@@ -179,7 +179,7 @@ impl Log for KafkaLog {
             self.shared
                 .producers
                 .append_ephemeral(&state.name, &record)?;
-            done.appended(tag, Ok(0));
+            done.appended(tag, Ok(None));
             return Ok(());
         }
         self.shared

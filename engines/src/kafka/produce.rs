@@ -12,7 +12,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{
     BaseRecord, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer,
 };
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    fn answer(&self, outcome: Result<u64, ProduceError>) {
+    fn answer(&self, outcome: Result<Option<u64>, ProduceError>) {
         if !self.answered.swap(true, Ordering::AcqRel) {
             self.done.appended(self.tag, outcome);
         }
@@ -83,16 +83,57 @@ impl Waiting {
     }
 }
 
+/// Which offsets of delivery reports are real. A batch that was sent again because its first answer was lost, and that
+/// the broker knows to be a repetition, is reported as delivered with offsets counted from -1 (librdkafka, "DUPSEQ"):
+/// -1, 0, 1, .. The log holds all of those records when the next batch is appended, so a real offset never continues
+/// such a row.
+#[derive(Default)]
+struct Offsets {
+    /// Last one of a row that began at -1, by topic and partition; empty but after a fault.
+    counted: Mutex<HashMap<(String, i32), i64>>,
+    /// Whether it is empty, for the reports of every day.
+    any: AtomicBool,
+}
+
+impl Offsets {
+    fn judge(&self, message: &impl Message) -> Option<u64> {
+        self.real(message.topic(), message.partition(), message.offset())
+    }
+
+    /// Called in the order of the reports of a partition.
+    fn real(&self, topic: &str, partition: i32, offset: i64) -> Option<u64> {
+        if offset >= 0 && !self.any.load(Ordering::Relaxed) {
+            return u64::try_from(offset).ok();
+        }
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (topic.to_owned(), partition);
+        let continues = counted.get(&place).is_some_and(|last| offset == last + 1);
+        if offset < 0 || continues {
+            counted.insert(place, offset);
+        } else {
+            counted.remove(&place);
+        }
+        self.any.store(!counted.is_empty(), Ordering::Relaxed);
+        match offset < 0 || continues {
+            true => None,
+            false => u64::try_from(offset).ok(),
+        }
+    }
+}
+
 /// Context of the durable producer.
-pub(super) struct Deliveries(Context);
+pub(super) struct Deliveries {
+    context: Context,
+    offsets: Offsets,
+}
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.log(level, facility, message);
+        self.context.log(level, facility, message);
     }
 
     fn error(&self, error: Native, reason: &str) {
-        self.0.error(error, reason);
+        self.context.error(error, reason);
     }
 }
 
@@ -102,9 +143,8 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Arc<Pending>) {
         pending.answer(match result {
             Ok(message) => {
-                self.0.health.heard();
-                // The broker gives an offset with acks=all, always.
-                Ok(u64::try_from(message.offset()).unwrap_or(0))
+                self.context.health.heard();
+                Ok(self.offsets.judge(message))
             }
             Err((error, _)) => Err(outcome(error)),
         });
@@ -233,9 +273,12 @@ impl Producers {
 }
 
 fn durable(config: &KafkaConfig, health: &Arc<Health>) -> Result<Durable, KafkaError> {
-    let context = Deliveries(Context {
-        health: Arc::clone(health),
-    });
+    let context = Deliveries {
+        context: Context {
+            health: Arc::clone(health),
+        },
+        offsets: Offsets::default(),
+    };
     Durable::from_config_and_context(&config.durable_producer(), context)
         .map_err(|error| client_error(&error))
 }
@@ -299,10 +342,10 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Sender, channel};
 
-    struct Told(Mutex<Sender<(u64, Result<u64, ProduceError>)>>);
+    struct Told(Mutex<Sender<(u64, Result<Option<u64>, ProduceError>)>>);
 
     impl Appended for Told {
-        fn appended(&self, tag: u64, outcome: Result<u64, ProduceError>) {
+        fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
             let sender = self.0.lock().expect("no holder panics");
             sender.send((tag, outcome)).expect("the test listens");
         }
@@ -310,6 +353,29 @@ mod tests {
 
     fn native(code: RDKafkaErrorCode) -> Native {
         Native::MessageProduction(code)
+    }
+
+    #[test]
+    fn a_repeated_batch_has_no_offsets_and_the_next_one_has() {
+        let offsets = Offsets::default();
+        assert_eq!(offsets.real("a", 0, 7), Some(7));
+        // Three records that the broker had already, of an empty partition; another partition goes on meanwhile.
+        for counted in [-1, 0, 1] {
+            assert_eq!(offsets.real("a", 1, counted), None);
+            assert_eq!(
+                offsets.real("a", 0, 8 + counted),
+                u64::try_from(8 + counted).ok()
+            );
+        }
+        // The next batch begins behind them: 3 at the least.
+        assert_eq!(offsets.real("a", 1, 3), Some(3));
+        assert_eq!(offsets.real("a", 1, 4), Some(4));
+        // Twice in a row, then one that is new.
+        for counted in [-1, 0, -1, 0, 1] {
+            assert_eq!(offsets.real("b", 1, counted), None);
+        }
+        assert_eq!(offsets.real("b", 1, 5), Some(5));
+        assert!(!offsets.any.load(Ordering::Relaxed));
     }
 
     #[test]
@@ -354,8 +420,8 @@ mod tests {
             waiting.lock().push_back(pending);
         }
         let first = Arc::clone(&waiting.lock()[0]);
-        first.answer(Ok(9));
-        assert_eq!(told.recv().expect("an outcome"), (0, Ok(9)));
+        first.answer(Ok(Some(9)));
+        assert_eq!(told.recv().expect("an outcome"), (0, Ok(Some(9))));
         assert!(waiting.oldest().is_some(), "the second waits");
         assert_eq!(waiting.lock().len(), 2, "the answered one has left");
         waiting.give_up(Duration::from_secs(3_600));
@@ -366,7 +432,7 @@ mod tests {
             assert_eq!(got, tag);
             assert!(matches!(outcome, Err(ProduceError::Unknown { .. })));
         }
-        first.answer(Ok(10));
+        first.answer(Ok(Some(10)));
         assert!(told.try_recv().is_err(), "one outcome each");
         assert_eq!(waiting.oldest(), None);
     }

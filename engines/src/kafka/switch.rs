@@ -116,15 +116,17 @@ impl Shared {
         let sent = self.producers.append(&name, &record, 0, &done);
         sent.map_err(|error| error.to_string())?;
         let timeout = self.config.produce_timeout + Duration::from_secs(1);
-        let offset = match outcome.recv_timeout(timeout) {
-            Ok(Ok(offset)) => offset,
+        let end = match outcome.recv_timeout(timeout) {
+            Ok(Ok(Some(offset))) => offset,
+            // Somewhere below what is the end now.
+            Ok(Ok(None)) => self.admin.watermarks(&name, 0)?.1.saturating_sub(1),
             Ok(Err(error)) => return Err(error.to_string()),
             Err(_) => return Err("no answer in time".to_owned()),
         };
         let until = Instant::now() + self.config.call_timeout;
         loop {
             let mut leases = self.leases();
-            if leases.next() > offset {
+            if leases.next() > end {
                 return Ok(());
             }
             leases.take(Duration::from_millis(10));
@@ -137,10 +139,10 @@ impl Shared {
 }
 
 /// Tells the one outcome to the thread that waits.
-struct Told(SyncSender<Result<u64, ProduceError>>);
+struct Told(SyncSender<Result<Option<u64>, ProduceError>>);
 
 impl Appended for Told {
-    fn appended(&self, _tag: u64, outcome: Result<u64, ProduceError>) {
+    fn appended(&self, _tag: u64, outcome: Result<Option<u64>, ProduceError>) {
         let _ = self.0.try_send(outcome);
     }
 }

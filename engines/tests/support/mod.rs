@@ -19,13 +19,13 @@ use std::time::Duration;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// (tag, outcome) of a produce.
-pub(crate) type Told = (u64, Result<u64, ProduceError>);
+pub(crate) type Told = (u64, Result<Option<u64>, ProduceError>);
 
 /// Sends every outcome to a channel.
 pub(crate) struct Outcomes(Mutex<Sender<Told>>);
 
 impl Appended for Outcomes {
-    fn appended(&self, tag: u64, outcome: Result<u64, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
         let sender = self.0.lock().expect("no holder panics");
         let _ = sender.send((tag, outcome));
     }
@@ -55,8 +55,16 @@ pub(crate) fn record(topic: Topic, partition: u32, value: &[u8]) -> Produce {
     }
 }
 
-/// Appends and waits until it is durable.
+/// Appends and waits until it is durable; its offset.
 pub(crate) fn append(log: &dyn Log, produce: Produce) -> Result<u64, ProduceError> {
+    append_somewhere(log, produce).map(|offset| offset.expect("an offset"))
+}
+
+/// The same where answers may be lost, and the offset with them.
+pub(crate) fn append_somewhere(
+    log: &dyn Log,
+    produce: Produce,
+) -> Result<Option<u64>, ProduceError> {
     let (done, outcome) = outcomes();
     log.produce(produce, 0, &done)?;
     outcome.recv_timeout(PATIENCE).expect("an outcome").1

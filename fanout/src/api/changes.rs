@@ -19,10 +19,10 @@ const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(50);
 
-struct Told(SyncSender<Result<u64, ProduceError>>);
+struct Told(SyncSender<Result<Option<u64>, ProduceError>>);
 
 impl Appended for Told {
-    fn appended(&self, _tag: u64, outcome: Result<u64, ProduceError>) {
+    fn appended(&self, _tag: u64, outcome: Result<Option<u64>, ProduceError>) {
         // Whoever asked may have given up.
         let _ = self.0.try_send(outcome);
     }

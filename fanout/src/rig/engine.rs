@@ -74,9 +74,9 @@ impl Rig {
     }
 
     pub(crate) fn append_raw(&self, records: Vec<(&str, Bytes)>) -> Vec<u64> {
-        struct Outcomes(Mutex<Sender<(u64, Result<u64, ProduceError>)>>);
+        struct Outcomes(Mutex<Sender<(u64, Result<Option<u64>, ProduceError>)>>);
         impl Appended for Outcomes {
-            fn appended(&self, tag: u64, outcome: Result<u64, ProduceError>) {
+            fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
                 let _ = self.0.lock().unwrap().send((tag, outcome));
             }
         }
@@ -95,7 +95,7 @@ impl Rig {
         }
         for _ in 0..offsets.len() {
             let (tag, outcome) = outcomes.recv_timeout(PATIENCE).unwrap();
-            offsets[usize::try_from(tag).unwrap()] = outcome.unwrap();
+            offsets[usize::try_from(tag).unwrap()] = outcome.unwrap().unwrap();
         }
         offsets
     }

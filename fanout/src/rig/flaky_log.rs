@@ -51,7 +51,7 @@ fn unknown() -> ProduceError {
 struct Unknown(Arc<dyn Appended>);
 
 impl Appended for Unknown {
-    fn appended(&self, tag: u64, _outcome: Result<u64, ProduceError>) {
+    fn appended(&self, tag: u64, _outcome: Result<Option<u64>, ProduceError>) {
         self.0.appended(tag, Err(unknown()));
     }
 }

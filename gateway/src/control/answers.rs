@@ -208,7 +208,7 @@ fn denied(session: SessionId, code: ErrorCode) -> ToCore {
 pub(crate) fn produce_ephemeral(log: &dyn Log, record: Produce) {
     struct Nobody;
     impl Appended for Nobody {
-        fn appended(&self, _tag: u64, _outcome: Result<u64, ProduceError>) {}
+        fn appended(&self, _tag: u64, _outcome: Result<Option<u64>, ProduceError>) {}
     }
     let nobody: Arc<dyn Appended> = Arc::new(Nobody);
     // Typing and presence are the first things shed.

@@ -163,7 +163,7 @@ impl Reactor {
         session: SessionId,
         client_msg_id: ClientMsgId,
         chat: &ChatId,
-        result: Result<u64, ProduceError>,
+        result: Result<Option<u64>, ProduceError>,
     ) {
         match result {
             Ok(_) => {

@@ -21,7 +21,7 @@ pub(super) enum News {
     /// A write, or the first part of one.
     Stored(u64, Result<(), StoreError>),
     /// One record of this flight.
-    Produced(u64, Result<u64, ProduceError>),
+    Produced(u64, Result<Option<u64>, ProduceError>),
     /// The position.
     Committed(u64, Result<(), ReadError>),
 }
@@ -92,7 +92,7 @@ impl Address {
 
 /// The tag is the flight's number.
 impl Appended for Address {
-    fn appended(&self, tag: u64, outcome: Result<u64, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
         self.tell(News::Produced(tag, outcome));
     }
 }

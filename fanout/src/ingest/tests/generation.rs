@@ -86,7 +86,7 @@ impl Log for Switched {
 struct Nobody;
 
 impl Appended for Nobody {
-    fn appended(&self, _tag: u64, _outcome: Result<u64, ProduceError>) {}
+    fn appended(&self, _tag: u64, _outcome: Result<Option<u64>, ProduceError>) {}
 }
 
 fn append(log: &dyn Log, numbers: std::ops::Range<u16>) {
