@@ -3,7 +3,11 @@
 use super::live::{CHAT, two};
 use super::model::World;
 use hawser_protocol::frame::ClientFrame;
+use hawser_protocol::ids::ChatId;
 use hawser_protocol::message::Send;
+
+const HALL: &str = "g:hall";
+const LANE: &str = "g:hall#1";
 
 fn sends(world: &World, user: &str) -> Vec<Send> {
     let sends = world.frames_of(user).filter_map(|frame| match frame {
@@ -145,4 +149,26 @@ fn ids_are_stamped_with_the_servers_clock() {
     let id = sends(&world, "alice")[0].client_msg_id;
     assert!(id.is_v7());
     assert!(id.timestamp_ms().abs_diff(wall_ms) < 10);
+}
+
+#[test]
+fn what_is_stored_in_a_lane_of_the_chat_is_kept_in_that_lane() {
+    let (mut world, alice, bob) = two();
+    let at = world.now().wall_ms;
+    for chat in [HALL, LANE] {
+        world.cluster.group(chat, "alice", &["alice", "bob"], at);
+    }
+    world.pass(2_000);
+    world.say(alice, HALL, "in the group's own lane");
+    world.pass(1_000);
+    let id = |chat| ChatId::new(chat).expect("a chat");
+    world.cluster.in_lane.insert(id(HALL), id(LANE));
+    world.say(alice, HALL, "in another");
+    world.pass(1_000);
+    for device in [alice, bob] {
+        let disk = &world.devices[device].disk;
+        assert_eq!(disk.texts(HALL), ["in the group's own lane"]);
+        assert_eq!(disk.texts(LANE), ["in another"]);
+    }
+    assert!(world.devices[alice].disk.saved.pending.is_empty());
 }

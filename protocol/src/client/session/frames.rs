@@ -277,11 +277,9 @@ impl Session {
             self.refused(&id, Refusal { code, text }, retry_after_ms, now);
             return Ok(());
         }
+        // A lane, perhaps, of the chat that it was sent to.
+        let chat = ChatId::new(&result.chat)?;
         let send = self.outbox.sent(&id);
-        let chat = match &send {
-            Some(send) => send.chat.clone(),
-            None => ChatId::new(&result.chat)?,
-        };
         let place = Place {
             chat,
             seq: Seq(result.seq),
@@ -292,7 +290,7 @@ impl Session {
         // Also where an earlier attempt had been refused (before we were a member): it is sent now.
         self.disk.batch.pending_delete.push(id);
         if let Some(send) = send {
-            let record = self.own_record(send, &result)?;
+            let record = self.own_record(send, &place, &result)?;
             self.disk.batch.records.push(record);
         }
         let gap = self.inbox.message(offset, &place, held);
@@ -304,14 +302,15 @@ impl Session {
     fn own_record(
         &self,
         send: PendingSend,
+        place: &Place,
         result: &pb::SendResult,
     ) -> Result<MessageRecord, FrameError> {
         let message_id = result.message_id.as_ref().try_into();
         let malformed = |_| FrameError::Malformed { what: "SendResult" };
         Ok(MessageRecord {
-            seq: Seq(result.seq),
-            prev_seq: Seq(result.prev_seq),
-            ordinal: result.ordinal,
+            seq: place.seq,
+            prev_seq: place.prev_seq,
+            ordinal: place.ordinal,
             message_id: MessageId(message_id.map_err(malformed)?),
             client_msg_id: send.id,
             send_ts_ms: send.send_ts_ms,
@@ -319,7 +318,7 @@ impl Session {
             message_type: send.message_type,
             sender: self.config.user.clone(),
             sender_device: self.config.device.clone(),
-            chat: send.chat,
+            chat: place.chat.clone(),
             body: send.body,
         })
     }

@@ -97,6 +97,8 @@ pub(crate) struct Cluster {
     source: u64,
     /// Every n-th message is put into the delivery log twice (ingest was killed in between).
     pub(crate) redeliver_every: u64,
+    /// Messages to the one chat are stored in the other, a lane of it.
+    pub(crate) in_lane: BTreeMap<ChatId, ChatId>,
 }
 
 impl Default for Cluster {
@@ -111,6 +113,7 @@ impl Default for Cluster {
             won: BTreeMap::new(),
             source: 0,
             redeliver_every: 0,
+            in_lane: BTreeMap::new(),
         }
     }
 }
@@ -130,6 +133,12 @@ impl Cluster {
     }
 
     pub(crate) fn send(&mut self, user: &UserId, device: &str, send: &Send, wall_ms: u64) {
+        let lane = self.in_lane.get(&send.chat).cloned();
+        let moved = lane.map(|chat| Send {
+            chat,
+            ..send.clone()
+        });
+        let send = moved.as_ref().unwrap_or(send);
         let key = (
             user.clone(),
             device.to_owned(),
