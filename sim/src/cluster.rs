@@ -2,6 +2,7 @@
 //! die between any two of its steps.
 
 use crate::Break;
+use crate::lanes;
 use crate::store::MemoryStore;
 use crate::world::{Event, World};
 use bytes::Bytes;
@@ -9,7 +10,8 @@ use hawser_engines::log::{Produce, Record, Topic};
 use hawser_engines::store::{Store, StoreOp};
 use hawser_fanout::history::History;
 use hawser_fanout::ingest::{Core, IngestConfig, Recollection};
-use hawser_protocol::ids::Seq;
+use hawser_protocol::ids::{ChatId, Seq};
+use hawser_protocol::lanes::Lanes;
 use hawser_protocol::partition::partition;
 use hawser_protocol::record::{DeliveryRecord, SourceRecord};
 use std::collections::BTreeSet;
@@ -62,12 +64,17 @@ pub(crate) struct Cluster {
     pub(crate) delivery: Vec<Delivery>,
     /// Of the delivery topic.
     pub(crate) generation: u16,
+    /// What edges read of groups in relaxed order, from the first.
+    pub(crate) lane_news: Vec<(ChatId, Lanes)>,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) history: History,
     core: Core,
     /// Next offsets: as this ingest has judged them, and as they are committed.
     next: Vec<u64>,
     committed: Vec<u64>,
+    /// By source partition, what was last read again of the log, and up to which offset: while the store is down
+    /// ingest begins again and again, from the same place.
+    recollections: Vec<(u64, Recollection)>,
     /// Rises with every ingest that takes over; those before are dead, or think that they live.
     epoch: u64,
     zombies: BTreeSet<u64>,
@@ -76,6 +83,8 @@ pub(crate) struct Cluster {
     doom: Option<u64>,
     /// Steps of ingest that were lost by a crash: how much the storm has tested.
     pub(crate) crashes: u64,
+    /// Messages that ingest has sent on to their lane, each time that it did.
+    pub(crate) sent_on: u64,
     broken: Option<Break>,
 }
 
@@ -88,16 +97,21 @@ impl Cluster {
             source: (0..SOURCES).map(|_| Vec::new()).collect(),
             delivery: (0..DELIVERIES).map(|_| Delivery::default()).collect(),
             generation: 1,
+            lane_news: Vec::new(),
             history: History::new(port),
             store,
             core: core(),
             next: no_offsets(),
             committed: no_offsets(),
+            recollections: (0..SOURCES)
+                .map(|_| (0, Recollection::of(&[], true)))
+                .collect(),
             epoch: 0,
             zombies: BTreeSet::new(),
             turning: false,
             doom: None,
             crashes: 0,
+            sent_on: 0,
             broken,
         }
     }
@@ -105,19 +119,26 @@ impl Cluster {
     /// The source log takes a record.
     fn append(&mut self, source: &SourceRecord, wall_ms: u64) {
         let chat = source.chat().as_str();
-        let log = &mut self.source[partition(chat, SOURCES) as usize];
-        log.push(Record {
-            offset: log.len() as u64,
-            timestamp_ms: wall_ms,
+        self.log(Produce {
+            topic: Topic::ChatMessages,
+            partition: partition(chat, SOURCES),
             key: Bytes::copy_from_slice(chat.as_bytes()),
             value: source.encode(),
+            timestamp_ms: wall_ms,
+        });
+    }
+
+    fn log(&mut self, produce: Produce) {
+        let log = &mut self.source[produce.partition as usize];
+        log.push(Record {
+            offset: log.len() as u64,
+            timestamp_ms: produce.timestamp_ms,
+            key: produce.key,
+            value: produce.value,
         });
     }
 
     fn deliver(&mut self, produce: &Produce) {
-        if produce.topic != Topic::Delivery {
-            return;
-        }
         // What ingest makes is a delivery record; one that is none would be found by everybody.
         let Ok(record) = DeliveryRecord::decode(&produce.value) else {
             return;
@@ -182,6 +203,33 @@ impl World {
         self.wake_ingest(1);
     }
 
+    /// What ingest produces reaches the log: what is delivered, and what goes to other lanes and to the edges.
+    fn produce(&mut self, all: &[Produce]) {
+        for produce in all {
+            match produce.topic {
+                Topic::Delivery => self.cluster.deliver(produce),
+                Topic::ChatMessages => self.send_on(produce),
+                Topic::Leases => {
+                    self.cluster.lane_news.extend(lanes::news(produce));
+                    self.tell_edges_of_lanes();
+                }
+                _ => {}
+            }
+        }
+        self.wake_edges();
+    }
+
+    fn send_on(&mut self, produce: &Produce) {
+        if self.cluster.broken == Some(Break::Lanes) && self.chance.below(10) == 0 {
+            return;
+        }
+        let source = SourceRecord::decode(&produce.value);
+        let message = matches!(source, Ok(SourceRecord::Send { .. }));
+        self.cluster.sent_on += u64::from(message);
+        self.cluster.log(produce.clone());
+        self.wake_ingest(1);
+    }
+
     fn wake_ingest(&mut self, in_ms: u64) {
         if !self.cluster.turning {
             self.cluster.turning = true;
@@ -209,10 +257,7 @@ impl World {
             (Step::Judge, _) if current => self.ingest_judge(),
             (Step::Store, Some(turn)) => self.ingest_store(current, epoch, turn),
             (Step::Deliver, Some(turn)) => {
-                for produce in &turn.produce {
-                    self.cluster.deliver(produce);
-                }
-                self.wake_edges();
+                self.produce(&turn.produce);
                 self.ingest_next(epoch, Step::Commit, turn);
             }
             (Step::Commit, Some(turn)) => {
@@ -307,10 +352,7 @@ impl World {
             Step::Deliver => {
                 let count = self.chance.below(turn.produce.len() as u64 + 1);
                 let count = usize::try_from(count).unwrap_or(0);
-                for produce in &turn.produce[..count] {
-                    self.cluster.deliver(produce);
-                }
-                self.wake_edges();
+                self.produce(&turn.produce[..count]);
             }
             Step::Judge | Step::Commit => {}
         }
@@ -323,9 +365,13 @@ impl World {
         cluster.next.clone_from(&cluster.committed);
         if self.chance.below(2) == 0 {
             // It rebuilds its dedup window, and asks the store no more of what is new.
-            for (log, committed) in cluster.source.iter().zip(&cluster.committed) {
-                let before = usize::try_from(*committed).unwrap_or(0);
-                cluster.core.recall(&Recollection::of(&log[..before], true));
+            let all = cluster.source.iter().zip(&cluster.committed);
+            for ((log, committed), (upto, known)) in all.zip(&mut cluster.recollections) {
+                if upto != committed {
+                    let before = usize::try_from(*committed).unwrap_or(0);
+                    (*upto, *known) = (*committed, Recollection::of(&log[..before], true));
+                }
+                cluster.core.recall(known);
             }
         }
         cluster.turning = true;

@@ -19,8 +19,8 @@ const TOKEN_LIFE_MS: u64 = 90_000;
 pub(crate) struct Disk {
     pub(crate) saved: Saved,
     pub(crate) messages: BTreeMap<(ChatId, u64), MessageRecord>,
-    /// Every id of ours that was ever promised to be sent; a renewed one replaces the old.
-    pub(crate) accepted: BTreeSet<ClientMsgId>,
+    /// Every id of ours that was ever promised to be sent, and which one it was; a renewed one replaces the old.
+    pub(crate) accepted: BTreeMap<ClientMsgId, usize>,
     pub(crate) refused: BTreeSet<ClientMsgId>,
 }
 
@@ -43,7 +43,8 @@ impl Disk {
             if send.refused.is_some() {
                 self.refused.insert(send.id);
             }
-            self.accepted.insert(send.id);
+            let nth = self.accepted.len();
+            self.accepted.entry(send.id).or_insert(nth);
             self.saved.pending.retain(|old| old.id != send.id);
             self.saved.pending.push(send);
         }
@@ -69,7 +70,7 @@ impl Disk {
     }
 
     /// A chat's messages by ordinal.
-    pub(crate) fn chat(&self, chat: &ChatId) -> impl Iterator<Item = &MessageRecord> {
+    pub(crate) fn chat(&self, chat: &ChatId) -> impl DoubleEndedIterator<Item = &MessageRecord> {
         let all = self
             .messages
             .range((chat.clone(), 0)..=(chat.clone(), u64::MAX));
@@ -406,8 +407,12 @@ impl World {
             }
             Effect::Store { ticket, batch } => self.store(device, ticket, batch),
             Effect::Phase(phase) => self.devices[device].phase = phase,
+            Effect::History(done) => {
+                if !done.at_start && done.error == 0 {
+                    self.scroll_up(device, &done.chat, done.before_ordinal);
+                }
+            }
             Effect::Queued(_)
-            | Effect::History(_)
             | Effect::Typing(_)
             | Effect::Presence(_)
             | Effect::Problem { .. } => {}

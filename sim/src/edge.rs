@@ -4,15 +4,15 @@ use crate::Break;
 use crate::cluster::{DELIVERIES, Entry};
 use crate::world::{ConnId, DeviceNo, EDGES, Event, World};
 use bytes::Bytes;
-use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::frame::{ClientFrame, ServerFrame};
-use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
-use hawser_protocol::message::{MessageRecord, Send};
+use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
+use hawser_protocol::lanes::Lanes;
+use hawser_protocol::message::MessageRecord;
 use hawser_protocol::partition::partition;
 use hawser_protocol::pb;
-use hawser_protocol::record::{DeliveryKind, SourceRecord};
+use hawser_protocol::record::DeliveryKind;
 use hawser_protocol::resume::{ResumeKey, ResumeToken, record_checksum};
-use hawser_protocol::server::{Action, Session, Start, refusal, resume};
+use hawser_protocol::server::{Action, Session, Start, resume};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The cluster's key for resume tokens.
@@ -32,6 +32,10 @@ pub(crate) struct Edge {
     /// Repeats that were dropped: they are in no ring.
     pub(crate) dropped: BTreeSet<(u32, u64)>,
     pub(crate) looking: bool,
+    /// How groups are spread, as far as this node has read of it.
+    pub(crate) lanes: BTreeMap<ChatId, Lanes>,
+    /// Records read that tell of lanes.
+    pub(crate) lanes_read: usize,
 }
 
 /// One connection, as its edge holds it.
@@ -217,6 +221,7 @@ impl World {
             self.edges[edge].taken.insert(partition, end);
         }
         self.edges[edge].down = false;
+        self.await_lane_news(edge);
     }
 
     // ---- frames ----
@@ -437,83 +442,5 @@ impl World {
             self.violate("cursor", format!("a cursor went back to {offset}"));
         }
         self.persisted(device, conn, offset);
-    }
-
-    // ---- appends ----
-
-    fn append_send(&mut self, conn: ConnId, user: UserId, device: DeviceId, send: Box<Send>) {
-        let fate = self.chance.below(100);
-        let (refused, unknown) = (self.weather.append_refused, self.weather.append_unknown);
-        if fate < refused {
-            let (id, chat) = (send.client_msg_id, send.chat.clone());
-            return self.refuse(conn, id, &chat, ErrorCode::Unavailable);
-        }
-        let unsure = fate < refused + unknown;
-        let appended = !unsure || self.chance.below(2) == 0;
-        let source = Box::new(SourceRecord::Send {
-            sender: user,
-            device,
-            send,
-        });
-        let at = self.ms + 1 + self.chance.below(self.weather.append_ms);
-        self.at(
-            at,
-            Event::Appended {
-                conn,
-                source,
-                appended,
-                told: !unsure,
-            },
-        );
-    }
-
-    pub(crate) fn appended(
-        &mut self,
-        conn: ConnId,
-        source: &SourceRecord,
-        appended: bool,
-        told: bool,
-    ) {
-        if appended {
-            self.append(source);
-        }
-        let SourceRecord::Send { send, .. } = source else {
-            return;
-        };
-        let (id, chat) = (send.client_msg_id, send.chat.clone());
-        if !told {
-            return self.refuse(conn, id, &chat, ErrorCode::UnknownOutcome);
-        }
-        if let Some(queued) = self.session(conn).and_then(|session| session.queued(id)) {
-            self.send_down(conn, &queued);
-        }
-    }
-
-    fn refuse(&mut self, conn: ConnId, id: ClientMsgId, chat: &ChatId, code: ErrorCode) {
-        if let Some(session) = self.session(conn) {
-            session.answered(id);
-        }
-        let result = refusal(id, chat, code, "", 50);
-        self.send_down(conn, &ServerFrame::SendResult(result));
-    }
-
-    fn receipt(&mut self, user: UserId, device: DeviceId, chat: ChatId, delivered: Seq, read: Seq) {
-        let source = Box::new(SourceRecord::Receipt {
-            user,
-            device,
-            chat,
-            delivered,
-            read,
-        });
-        let at = self.ms + 1 + self.chance.below(self.weather.append_ms);
-        self.at(
-            at,
-            Event::Appended {
-                conn: 0,
-                source,
-                appended: true,
-                told: true,
-            },
-        );
     }
 }

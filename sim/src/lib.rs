@@ -6,12 +6,16 @@
 //! live on as zombies, disks and engines that fail, time out after having done it, or stop.
 //! One seed is one run: a failing one is replayed by its number.
 
+mod append;
 mod cluster;
 mod deliver;
 mod device;
 mod edge;
+mod judge;
+mod lanes;
 mod oracle;
 mod reference;
+mod scroll;
 mod store;
 mod storm;
 mod world;
@@ -31,16 +35,19 @@ pub enum Break {
     Disk,
     /// The edge resumes one record too late.
     Resume,
+    /// What ingest writes for other lanes of a group is sometimes lost.
+    Lanes,
 }
 
 impl Break {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Dedup,
         Self::Commit,
         Self::Store,
         Self::Disk,
         Self::Resume,
+        Self::Lanes,
     ];
 }
 
@@ -85,6 +92,10 @@ pub struct Outcome {
     pub unrecovered: u64,
     /// Ingest processes that died.
     pub ingest_crashes: u64,
+    /// Messages that ingest has sent on to their lane.
+    pub sent_on: u64,
+    /// Messages stored in a lane that is not the group's own.
+    pub in_lanes: u64,
     /// The first promise that was broken.
     pub violation: Option<Violation>,
 }

@@ -110,6 +110,8 @@ struct Total {
     replayed: u64,
     recovered: u64,
     unrecovered: u64,
+    sent_on: u64,
+    in_lanes: u64,
     violations: u64,
 }
 
@@ -121,6 +123,8 @@ impl Total {
         self.replayed += outcome.replayed;
         self.recovered += outcome.recovered;
         self.unrecovered += outcome.unrecovered;
+        self.sent_on += outcome.sent_on;
+        self.in_lanes += outcome.in_lanes;
         self.violations += u64::from(outcome.violation.is_some());
     }
 }
@@ -129,13 +133,15 @@ impl std::fmt::Display for Total {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} seeds, {} events: {} messages delivered ({} replayed), {} sessions resumed and {} synced; {} violations",
+            "{} seeds, {} events: {} messages delivered ({} replayed), {} sessions resumed and {} synced, {} messages in lanes ({} times sent on); {} violations",
             self.seeds,
             self.events,
             self.delivered,
             self.replayed,
             self.recovered,
             self.unrecovered,
+            self.in_lanes,
+            self.sent_on,
             self.violations
         )
     }

@@ -275,7 +275,9 @@ impl World {
     pub(crate) fn judge_all(&mut self) {
         let reference = Reference::of(&self.cluster);
         let found = self
-            .judge_store(&reference)
+            .judge_places(&reference)
+            .and_then(|()| self.judge_store(&reference))
+            .and_then(|()| self.judge_order(&reference))
             .and_then(|()| self.judge_delivery(&reference))
             .and_then(|()| self.judge_senders(&reference))
             .and_then(|()| self.judge_readers(&reference));
@@ -360,7 +362,7 @@ impl World {
             {
                 return Err(("loss", format!("{who}: {} is never answered", send.id)));
             }
-            for id in &device.disk.accepted {
+            for id in device.disk.accepted.keys() {
                 let stored = reference.outcomes.get(id) == Some(&0);
                 if stored == device.disk.refused.contains(id) {
                     let what =

@@ -55,6 +55,14 @@ impl MemoryStore {
         all.map(|(_, row)| row.clone()).collect()
     }
 
+    /// Every message of every chat.
+    pub(crate) fn everything(&self) -> Vec<(ChatId, StoredMessage)> {
+        let rows = self.lock();
+        let all = rows.messages.iter();
+        all.map(|((chat, _), row)| (chat.clone(), row.clone()))
+            .collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,15 +3,36 @@
 use crate::world::{DeviceNo, EDGES, World};
 use crate::{Options, Outcome};
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, UserId};
+use hawser_protocol::limits::LANES_NOTICE_MS;
 use hawser_protocol::record::{GroupOp, SourceRecord};
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
-/// dave comes and goes in the last of them.
+/// dave comes and goes in the last of them, which is set to relaxed order in some runs.
 const CHATS: [&str; 5] = ["g:x", "dm:alice:bob", "dm:alice:carol", "dm:bob:bob", "g:y"];
 /// Longest pause between two steps, milliseconds.
 const PAUSE_MS: u64 = 500;
 /// Everything must be well after so long a calm: above all backoffs and retries, milliseconds.
 const CALM_MS: u64 = 400_000;
+
+/// In one run of so many a group is set to relaxed order.
+const RELAXED_RUNS: u64 = 4;
+/// The group that is.
+const HALL: &str = "g:y";
+/// In such a run a user says up to so much at once.
+const BURST_MAX: u64 = 4;
+
+/// How a group is set to relaxed order in the midst of a storm.
+#[derive(Debug, Clone, Copy)]
+struct Relaxing {
+    lanes: u8,
+    at_step: u64,
+    /// Most of the notice passes in one pause, so that its end too is in the midst of the storm.
+    pause_step: u64,
+    pause_ms: u64,
+}
+
+/// Users have reached the beginning of their chats after this, milliseconds.
+const SCROLL_MS: u64 = 20_000;
 
 fn user(name: &str) -> UserId {
     UserId::new(name).expect("a plain word")
@@ -22,10 +43,10 @@ fn chat(name: &str) -> ChatId {
 }
 
 impl World {
-    fn change_group(&mut self, name: &str, op: GroupOp) {
+    fn change_group(&mut self, name: &str, by: &str, op: GroupOp) {
         let (stamp, random) = (self.wall_ms(), self.chance.id_bytes());
         let record = SourceRecord::Group {
-            actor: user("alice"),
+            actor: user(by),
             op_id: ClientMsgId::new(stamp, random),
             chat: chat(name),
             op,
@@ -42,7 +63,7 @@ impl World {
                 picture,
                 members,
             };
-            self.change_group(group, op);
+            self.change_group(group, "alice", op);
         }
         for edge in 0..EDGES {
             self.edge_start(edge);
@@ -70,13 +91,35 @@ impl World {
         self.say(device, &chat(which), &format!("{step} by {name}"));
     }
 
-    fn step(&mut self, step: u64) {
+    /// Says some things in the group in relaxed order, at once.
+    fn speak_in_hall(&mut self, device: DeviceNo, step: u64) {
+        let name = self.devices[device].user.to_string();
+        for nth in 0..=self.chance.below(BURST_MAX) {
+            self.say(device, &chat(HALL), &format!("{step}.{nth} by {name}"));
+        }
+    }
+
+    /// One of the chats, or of the lanes that there may be.
+    fn pick_chat(&mut self, relaxing: Option<Relaxing>) -> ChatId {
+        let which = chat(CHATS[self.pick(CHATS.len())]);
+        match relaxing {
+            Some(relaxing) if which.as_str() == HALL => {
+                let lane = self.pick(usize::from(relaxing.lanes));
+                let lane = u8::try_from(lane).unwrap_or(0);
+                which.in_lane(lane).unwrap_or(which)
+            }
+            _ => which,
+        }
+    }
+
+    fn step(&mut self, step: u64, relaxing: Option<Relaxing>) {
         let device = self.pick(self.devices.len());
         match self.chance.below(100) {
+            0..25 if relaxing.is_some() => self.speak_in_hall(device, step),
             0..50 => self.speak(device, step),
             50..55 => {
-                let which = CHATS[self.pick(CHATS.len())];
-                self.read(device, &chat(which));
+                let which = self.pick_chat(relaxing);
+                self.read(device, &which);
             }
             55..62 => self.cut(device, 1006),
             62..65 => self.cut(device, 4300),
@@ -118,9 +161,59 @@ impl World {
                     0 => GroupOp::Add { users },
                     _ => GroupOp::Remove { users },
                 };
-                self.change_group("g:y", op);
+                self.change_group(HALL, "alice", op);
             }
         }
+    }
+
+    /// Draws whether and when a group is set to relaxed order.
+    fn draw_relaxing(&mut self, steps: u64) -> Option<Relaxing> {
+        if self.chance.below(RELAXED_RUNS) != 0 {
+            return None;
+        }
+        let at_step = self.chance.below(steps / 2);
+        Some(Relaxing {
+            lanes: [2, 4, 8][self.pick(3)],
+            at_step,
+            pause_step: at_step + self.chance.below(steps / 4),
+            pause_ms: LANES_NOTICE_MS / 3 + self.chance.below(LANES_NOTICE_MS),
+        })
+    }
+
+    /// What happens besides in a run with a group in relaxed order.
+    fn step_relaxing(&mut self, step: u64, relaxing: Relaxing) {
+        if step == relaxing.at_step {
+            let lanes = relaxing.lanes;
+            self.change_group(HALL, "alice", GroupOp::Relax { lanes });
+            if self.chance.below(2) == 0 {
+                self.ingest_doom();
+            }
+        }
+        if self.chance.below(10) == 0 {
+            self.change_hall(relaxing);
+        }
+        if step == relaxing.pause_step {
+            self.pass(relaxing.pause_ms);
+        }
+    }
+
+    /// A change of the group in relaxed order, allowed or not.
+    fn change_hall(&mut self, relaxing: Relaxing) {
+        let by = ["alice", "alice", "alice", "bob", "dave"][self.pick(5)];
+        let whom = user(USERS[1 + self.pick(USERS.len() - 1)]);
+        let op = match self.chance.below(8) {
+            0..3 => GroupOp::Add { users: vec![whom] },
+            3..5 => GroupOp::Remove { users: vec![whom] },
+            5 => GroupOp::Leave,
+            6 => GroupOp::SetAdmin {
+                user: user(USERS[self.pick(USERS.len())]),
+                admin: self.chance.below(2) == 0,
+            },
+            _ => GroupOp::Relax {
+                lanes: relaxing.lanes,
+            },
+        };
+        self.change_group(HALL, by, op);
     }
 
     /// A connection that lost bytes is lost, at the latest when the network is back.
@@ -167,16 +260,22 @@ impl World {
 pub(crate) fn run(seed: u64, options: &Options) -> Outcome {
     let mut world = World::new(seed, options);
     world.begin();
+    let relaxing = world.draw_relaxing(options.steps);
     for step in 0..options.steps {
         if world.violation.is_some() {
             break;
         }
-        world.step(step);
+        world.step(step, relaxing);
+        if let Some(relaxing) = relaxing {
+            world.step_relaxing(step, relaxing);
+        }
         let pause = world.chance.below(PAUSE_MS);
         world.pass(pause);
     }
     world.heal();
     world.pass(CALM_MS);
+    world.scroll_all();
+    world.pass(SCROLL_MS);
     if world.violation.is_none() {
         world.judge_all();
     }
@@ -188,6 +287,8 @@ pub(crate) fn run(seed: u64, options: &Options) -> Outcome {
         replayed: evidence.replayed,
         recovered: evidence.recovered,
         unrecovered: evidence.unrecovered,
+        sent_on: world.cluster.sent_on,
+        in_lanes: world.in_lanes(),
         ingest_crashes: world.cluster.crashes,
         violation: world.violation,
     }

@@ -77,6 +77,11 @@ pub(crate) enum Event {
         edge: usize,
         boot: u32,
     },
+    /// An edge reads which groups are in relaxed order.
+    LaneNews {
+        edge: usize,
+        boot: u32,
+    },
     Ingest {
         epoch: u64,
         step: Step,
@@ -301,6 +306,7 @@ impl World {
             } => self.appended(conn, &source, appended, told),
             Event::Page { conn, request } => self.edge_page(conn, &request),
             Event::Consume { edge, boot } => self.consume(edge, boot),
+            Event::LaneNews { edge, boot } => self.learn_lanes(edge, boot),
             Event::Ingest { epoch, step, turn } => self.ingest(epoch, step, turn),
         }
     }

@@ -3,6 +3,10 @@
 mod ending;
 mod health;
 mod ingesting;
+#[cfg_attr(
+    not(any(test, feature = "engines")),
+    expect(dead_code, reason = "the embedded engine never lags")
+)]
 mod lag;
 pub mod numbers;
 mod open;

@@ -294,6 +294,12 @@ impl<'g> Change<'g> {
         }
     }
 
+    /// It was allowed in another lane: who is admin here decides nothing.
+    pub(super) fn allowed(mut self) -> Self {
+        self.decided = true;
+        self
+    }
+
     /// Whose rows are to be written.
     pub(super) fn touched(self) -> BTreeSet<UserId> {
         self.touched

@@ -165,7 +165,7 @@ pub(super) fn judge(
     let previous = memory.head_before(chat, place.seq, store)?;
     let decided = super::group::decided(place, store, &key)?;
     let group = memory.group(chat, store)?;
-    let mut change = Change::new(place.seq, previous.ordinal + 1, group, decided);
+    let mut change = Change::new(place.seq, previous.ordinal + 1, group, decided).allowed();
     let done = match op {
         LaneOp::Open {
             name,

@@ -3,6 +3,7 @@
 use super::lane::{self, Lane};
 use super::memory::{DedupKey, Memory};
 use super::plan::{Place, Plan, Sender, Verdict};
+use super::window::NODE_SKEW_MS_MAX;
 use bytes::Bytes;
 use hawser_engines::store::{
     ChatHead, DedupRow, Interval, Membership, Page, Store, StoreError, StoreOp,
@@ -98,8 +99,9 @@ fn first(
     }
     let info = memory.group(chat, store)?.info.as_ref();
     let since = info.map_or(0, |info| info.lanes_since_ms);
-    // A clock that is ahead stamped it as later than the change, which it came before.
-    if id.timestamp_ms() > since.saturating_add(CLOCK_SKEW_MS_MAX) {
+    // A clock that is ahead stamped it as later than the change, which it came before; and the node that took it may
+    // have been ahead of the one that took the change.
+    if id.timestamp_ms() > since.saturating_add(CLOCK_SKEW_MS_MAX + NODE_SKEW_MS_MAX) {
         return Ok(None);
     }
     let base = chat.base();

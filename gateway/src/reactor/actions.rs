@@ -93,8 +93,12 @@ impl Reactor {
         let client_msg_id = send.client_msg_id;
         let chat = send.chat.clone();
         let mut send = send;
-        if let Some(lane) = self.node.lanes.of(&chat, &client_msg_id) {
-            send.chat = lane;
+        if chat.is_group() && chat.lane() == 0 {
+            let lanes = self.node.lanes.of(&chat);
+            let lane = device.session.lane(&client_msg_id, lanes.as_ref());
+            if let Ok(lane) = chat.in_lane(lane) {
+                send.chat = lane;
+            }
         }
         let record = SourceRecord::Send {
             sender: device.user.clone(),

@@ -210,11 +210,25 @@ impl Outbox {
         due
     }
 
-    /// When `take_due` may next have something; `None`: only after an input.
+    /// When `take_due` may next have something; `None`: only after an input. What is held back by another of its
+    /// chat, or by the bound in flight, is not due, however long it has waited.
     pub(super) fn next_due_ms(&self) -> Option<u64> {
-        let timed = |item: &&Item| item.durable && (item.in_flight || item.due_ms > 0);
-        let items = self.items.values().filter(timed);
-        items.map(|item| item.due_ms).min()
+        let free = self.in_flight < self.in_flight_max;
+        let mut held: BTreeSet<&ChatId> = BTreeSet::new();
+        let mut next: Option<u64> = None;
+        for item in self.items.values() {
+            if held.contains(&item.send.chat) {
+                continue;
+            }
+            let timed = item.in_flight || (free && item.due_ms > 0);
+            if item.durable && timed {
+                next = Some(next.map_or(item.due_ms, |next| next.min(item.due_ms)));
+            }
+            if !item.queued {
+                held.insert(&item.send.chat);
+            }
+        }
+        next
     }
 
     /// The log has it; false when it was not in flight.
@@ -344,6 +358,26 @@ mod tests {
         let again = outbox.take_due(due);
         assert_eq!(ids(&again), [1]);
         assert!(again[0].retry);
+    }
+
+    #[test]
+    fn what_is_held_back_is_not_due_though_its_time_is_over() {
+        let mut outbox = outbox(&["x", "x"]);
+        let mut chance = Chance::new(1);
+        for n in [1, 2] {
+            assert_eq!(ids(&outbox.take_due(0)), [n]);
+            outbox.queued(&id(n), 0);
+        }
+        let now = QUEUED_RETRY_MS - 1;
+        outbox.refused(&id(1), busy(), 5_000, now, &mut chance);
+        let late = now + 4_000;
+        assert_eq!(ids(&outbox.take_due(late)), [] as [u8; 0]);
+        let due = outbox.next_due_ms().expect("a retry");
+        assert!(due > late, "{due}");
+        assert_eq!(ids(&outbox.take_due(due)), [1]);
+        assert!(outbox.queued(&id(1), due));
+        assert_eq!(outbox.next_due_ms(), Some(QUEUED_RETRY_MS));
+        assert_eq!(ids(&outbox.take_due(due)), [2]);
     }
 
     #[test]

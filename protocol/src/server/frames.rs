@@ -1,7 +1,7 @@
 //! What a session makes of each frame of its client's.
 
 use super::action::Action;
-use super::session::{Now, Phase, Session, Settings};
+use super::session::{Now, Phase, Sent, Session, Settings};
 use crate::codes::{CloseCode, ErrorCode};
 use crate::frame::{Ack, ClientFrame, FrameError, FrameType, ServerFrame};
 use crate::ids::{ChatId, ClientMsgId, Seq, UserId};
@@ -118,7 +118,7 @@ impl Session {
             out.push(refuse(ErrorCode::Forbidden, text, 0));
             return;
         }
-        let known = self.in_flight.contains(&id);
+        let known = self.in_flight(&id);
         if !known && self.in_flight.len() >= SENDS_IN_FLIGHT_MAX {
             let text = "too many sends without a result";
             out.push(refuse(ErrorCode::TooManyInFlight, text, 1_000));
@@ -133,7 +133,7 @@ impl Session {
         }
         self.refused = 0;
         if !known {
-            self.in_flight.push(id);
+            self.in_flight.push(Sent::new(id));
         }
         out.push(Action::Append(Box::new(send)));
     }

@@ -7,6 +7,7 @@ use super::window::Window;
 use crate::codes::{CloseCode, ErrorCode};
 use crate::frame::{FrameType, ServerFrame};
 use crate::ids::{ChatId, ClientMsgId, Seq};
+use crate::lanes::Lanes;
 use crate::limits::{HEARTBEAT_MS_MAX, HEARTBEAT_MS_MIN};
 use crate::pb;
 use bytes::Bytes;
@@ -73,11 +74,28 @@ pub(super) enum Phase {
     Live,
 }
 
+/// A Send without a result.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) id: ClientMsgId,
+    /// It went to a group's own lane, from where ingest may have to send it on.
+    own_lane: bool,
+}
+
+impl Sent {
+    pub(super) fn new(id: ClientMsgId) -> Self {
+        Self {
+            id,
+            own_lane: false,
+        }
+    }
+}
+
 /// One session. At most 112 bytes while idle; a window and the ids in flight exist only while there are any.
 #[derive(Debug)]
 pub struct Session {
     pub(super) window: Option<Box<Window>>,
-    pub(super) in_flight: Vec<ClientMsgId>,
+    pub(super) in_flight: Vec<Sent>,
     /// Next delivery offset to be sent.
     pub(super) position: u64,
     /// Everything below is acknowledged.
@@ -154,7 +172,7 @@ impl Session {
     /// The log has a Send: the `Queued` to tell it, unless its result has gone already.
     #[must_use]
     pub fn queued(&self, id: ClientMsgId) -> Option<ServerFrame> {
-        self.in_flight.contains(&id).then(|| {
+        self.in_flight(&id).then(|| {
             ServerFrame::Queued(pb::Queued {
                 client_msg_id: Bytes::copy_from_slice(&id.0),
             })
@@ -163,10 +181,27 @@ impl Session {
 
     /// A Send has its final answer, from the log or from the edge.
     pub fn answered(&mut self, id: ClientMsgId) {
-        self.in_flight.retain(|known| *known != id);
+        self.in_flight.retain(|known| known.id != id);
         if self.in_flight.is_empty() {
             self.in_flight = Vec::new();
         }
+    }
+
+    /// The lane that a Send to a group goes to; `lanes`: how the group is spread, where this node knows of it. It is
+    /// the message's own, unless an earlier one of the same lane went to the group's own and has no result yet: then
+    /// this one takes the same way, or it would overtake that one, which ingest is about to send on.
+    pub fn lane(&mut self, id: &ClientMsgId, lanes: Option<&Lanes>) -> u8 {
+        let right = lanes.map_or(0, |lanes| lanes.of(id));
+        let of = |sent: &Sent| lanes.map_or(0, |lanes| lanes.of(&sent.id));
+        let mut earlier = self.in_flight.iter().filter(|sent| sent.id != *id);
+        let lane = match earlier.any(|sent| sent.own_lane && of(sent) == right) {
+            true => 0,
+            false => right,
+        };
+        if let Some(sent) = self.in_flight.iter_mut().find(|sent| sent.id == *id) {
+            sent.own_lane |= lane == 0;
+        }
+        lane
     }
 
     // ---- to the client ----
@@ -301,6 +336,10 @@ impl Session {
     }
 
     // ---- private ----
+
+    pub(super) fn in_flight(&self, id: &ClientMsgId) -> bool {
+        self.in_flight.iter().any(|sent| sent.id == *id)
+    }
 
     fn has_room(&self, settings: &Settings) -> bool {
         self.window.as_ref().is_none_or(|window| {

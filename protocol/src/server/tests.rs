@@ -5,6 +5,7 @@ use super::{Action, Rate};
 use crate::codes::{CloseCode, ErrorCode};
 use crate::frame::{Ack, ClientFrame, FrameError, FrameType, ServerFrame};
 use crate::ids::{ChatId, ClientMsgId, Seq};
+use crate::lanes::Lanes;
 use crate::limits::{SENDS_IN_FLIGHT_MAX, SYNCS_IN_FLIGHT_MAX, WATCH_USERS_MAX};
 use crate::message::{MessageType, Send};
 use crate::pb;
@@ -299,6 +300,30 @@ fn sends_are_appended_up_to_the_bound_in_flight() {
         "no Queued after the result"
     );
     assert_eq!(appends(&bench.frame(ClientFrame::Send(send(200)))), 1);
+}
+
+#[test]
+fn a_send_does_not_overtake_one_of_its_lane_that_went_to_the_groups_own() {
+    let mut bench = Bench::live();
+    let lanes = Lanes::new(2, 0).expect("a power of two");
+    let of = |lane| (0..=u8::MAX).filter(move |n| lanes.of(&id(*n)) == lane);
+    let numbers: Vec<u8> = of(1).take(4).collect();
+    let own = of(0).next().expect("one of the group's own lane");
+    for n in numbers.iter().chain([&own]) {
+        bench.frame(ClientFrame::Send(send(*n)));
+    }
+    let mut lane = |n, lanes: Option<&Lanes>| bench.session.lane(&id(n), lanes);
+    assert_eq!(lane(own, Some(&lanes)), 0);
+    assert_eq!(lane(numbers[0], Some(&lanes)), 1, "its own");
+    assert_eq!(lane(numbers[1], None), 0, "not known yet");
+    assert_eq!(lane(numbers[2], Some(&lanes)), 0, "behind that one");
+    bench.session.answered(id(numbers[1]));
+    let mut lane = |n| bench.session.lane(&id(n), Some(&lanes));
+    assert_eq!(lane(numbers[3]), 0, "behind the one behind it");
+    for n in [numbers[2], numbers[3]] {
+        bench.session.answered(id(n));
+    }
+    assert_eq!(bench.session.lane(&id(numbers[0]), Some(&lanes)), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Relaxed order: what is spread, where it goes, and that nothing is lost or doubled by it.
 
 use super::Bench;
+use crate::ingest::window::NODE_SKEW_MS_MAX;
 use crate::ingest::{MembershipBody, MembershipOp, Plan, Verdict};
 use crate::rig::{NOW_MS, chat, create, deliveries, device, group_op, id_at, plain, user, users};
 use hawser_engines::log::Topic;
@@ -8,7 +9,7 @@ use hawser_engines::store::{DedupRow, Store, StoreOp};
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ClientMsgId, Seq};
 use hawser_protocol::lanes::Lanes;
-use hawser_protocol::limits::LANES_NOTICE_MS;
+use hawser_protocol::limits::{CLOCK_SKEW_MS_MAX, LANES_NOTICE_MS};
 use hawser_protocol::message::{MessageRecord, Send};
 use hawser_protocol::record::{DeliveryKind, GroupOp, LaneOp, SourceRecord};
 
@@ -270,4 +271,67 @@ fn a_message_for_a_lane_that_has_not_begun_is_to_be_sent_again() {
     assert_eq!(bench.store.head(&chat("g:hall#1")).unwrap().seq, Seq::NONE);
     let own = group_op("alice", 5, "g:hall#1", GroupOp::Leave);
     assert_eq!(bench.refusal(&own), Some(ErrorCode::BadId));
+}
+
+#[test]
+fn who_left_the_group_leaves_its_lanes_whoever_was_admin_when_they_were_begun() {
+    let mut bench = Bench::new();
+    let op = |n, by, op| group_op(by, n, HALL, op);
+    let set = |who, admin| GroupOp::SetAdmin {
+        user: user(who),
+        admin,
+    };
+    let carol = users(&["carol"]);
+    let changes = [
+        create("alice", 1, HALL, &["bob"]),
+        op(2, "alice", GroupOp::Relax { lanes: LANES }),
+        op(3, "bob", GroupOp::Leave),
+        op(4, "alice", GroupOp::Add { users: carol }),
+        op(5, "alice", set("carol", true)),
+        op(6, "alice", set("alice", false)),
+    ];
+    let placed: Vec<_> = changes.iter().map(|c| bench.place(c)).collect();
+    let judge = |bench: &mut Bench| -> Vec<SourceRecord> {
+        let mut told = Vec::new();
+        for (partition, record) in &placed {
+            let plan = bench.core.judge(*partition, record, &bench.store).unwrap();
+            bench.store.write(&plan.store).unwrap();
+            told.extend(passed_on(&plan));
+        }
+        told
+    };
+    judge(&mut bench);
+    // What was told is lost. On the replay alice is no admin any more, and carol was no member yet.
+    bench.core.failed();
+    for record in judge(&mut bench) {
+        assert_eq!(bench.take(&record).verdict, Verdict::Changed);
+    }
+    for lane in 1..LANES {
+        assert_eq!(
+            members(&bench, &format!("{HALL}#{lane}")),
+            ["alice", "carol"]
+        );
+    }
+}
+
+#[test]
+fn a_copy_of_before_the_change_is_known_though_all_clocks_were_ahead() {
+    let mut bench = Bench::new();
+    bench.take(&create("alice", 1, HALL, &["bob"]));
+    // The node that takes it is ahead by what nodes may differ, and its client by what clients may.
+    let ahead = NODE_SKEW_MS_MAX - 1;
+    let ids = (0..u16::MAX).map(|n| id_at(NOW_MS + ahead + CLOCK_SKEW_MS_MAX, n));
+    let early = ids.into_iter().find(|id| lanes().of(id) == 2).unwrap();
+    let (partition, mut record) = bench.place(&say("alice", HALL, early));
+    record.timestamp_ms += ahead;
+    let plan = bench.core.judge(partition, &record, &bench.store).unwrap();
+    assert_eq!(plan.verdict, Verdict::Accepted);
+    bench.store.write(&plan.store).unwrap();
+    for record in passed_on(&relax(&mut bench)) {
+        bench.take(&record);
+    }
+    let (partition, mut again) = bench.place(&say("alice", "g:hall#2", early));
+    again.timestamp_ms += ahead;
+    let plan = bench.core.judge(partition, &again, &bench.store).unwrap();
+    assert_eq!(plan.verdict, Verdict::Duplicate);
 }
