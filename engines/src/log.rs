@@ -119,11 +119,14 @@ pub enum ProduceError {
     },
 }
 
+/// What became of one `produce`: the durable offset. `Ok(None)`: the log has the record once, and cannot say where (an
+/// ephemeral topic; a repeated append whose first answer was lost).
+pub type AppendOutcome = Result<Option<u64>, ProduceError>;
+
 /// Receives the outcome of each `produce`, on a thread of the adapter; must not block.
 pub trait Appended: Send + Sync {
-    /// `tag` is the one given to `produce`; `Ok` carries the durable offset. `Ok(None)`: the log has the record once, and
-    /// cannot say where (an ephemeral topic; a repeated append whose first answer was lost).
-    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>);
+    /// `tag` is the one given to `produce`.
+    fn appended(&self, tag: u64, outcome: AppendOutcome);
 }
 
 /// Called, on a thread of the adapter, when a consumer's queue goes from empty to non-empty;

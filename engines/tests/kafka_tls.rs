@@ -1,7 +1,6 @@
 //! The log on Kafka over TLS: against `HAWSER_TEST_KAFKA_TLS` and the authority of `HAWSER_TEST_CA` (dev/engines up kafka
 //! --tls), in a build with the feature `kafka-ssl`.
 #![cfg(feature = "kafka-ssl")]
-#![expect(clippy::unwrap_used, reason = "a test may panic, its makers too")]
 
 mod support;
 

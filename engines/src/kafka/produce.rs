@@ -342,7 +342,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Sender, channel};
 
-    struct Told(Mutex<Sender<(u64, Result<Option<u64>, ProduceError>)>>);
+    struct Told(Mutex<Sender<(u64, crate::log::AppendOutcome)>>);
 
     impl Appended for Told {
         fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {

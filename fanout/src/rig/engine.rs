@@ -74,7 +74,7 @@ impl Rig {
     }
 
     pub(crate) fn append_raw(&self, records: Vec<(&str, Bytes)>) -> Vec<u64> {
-        struct Outcomes(Mutex<Sender<(u64, Result<Option<u64>, ProduceError>)>>);
+        struct Outcomes(Mutex<Sender<(u64, hawser_engines::log::AppendOutcome)>>);
         impl Appended for Outcomes {
             fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
                 let _ = self.0.lock().unwrap().send((tag, outcome));
