@@ -2,7 +2,8 @@
 
 use super::{Fact, PATIENCE, run, unique};
 use crate::log::{
-    Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic, Wake,
+    AppendOutcome, Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic,
+    Wake,
 };
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,12 +83,12 @@ pub const FACTS: &[Fact<dyn Log>] = &[
     ("a_log_that_works_is_writable", writable),
 ];
 
-type Told = (u64, Result<Option<u64>, ProduceError>);
+type Told = (u64, AppendOutcome);
 
 struct Outcomes(Mutex<Sender<Told>>);
 
 impl Appended for Outcomes {
-    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: AppendOutcome) {
         let sender = self.0.lock().expect("no holder panics");
         // A test that has seen enough has dropped its end.
         let _ = sender.send((tag, outcome));
@@ -213,11 +214,15 @@ impl<'a> Probe<'a> {
 }
 
 fn append(log: &dyn Log, record: Produce) -> Result<u64, ProduceError> {
+    outcome(log, record).map(|offset| offset.expect("an offset"))
+}
+
+fn outcome(log: &dyn Log, record: Produce) -> AppendOutcome {
     let (done, told) = outcomes();
     log.produce(record, 7, &done)?;
     let (tag, outcome) = told.recv_timeout(PATIENCE).expect("an outcome");
     assert_eq!(tag, 7);
-    outcome.map(|offset| offset.expect("an offset"))
+    outcome
 }
 
 fn partitions_and_generations(log: &Arc<dyn Log>) {
@@ -556,7 +561,8 @@ fn ephemeral(log: &Arc<dyn Log>) {
         // A consumer may take a while to stand at the end: repeat until one arrives.
         while got == 0 {
             assert!(Instant::now() < until, "nothing came on {}", topic.name());
-            append(&**log, probe.record("typing")).expect("ephemeral records are queued at once");
+            let queued = outcome(&**log, probe.record("typing"));
+            queued.expect("ephemeral records are queued at once");
             std::thread::sleep(Duration::from_millis(5));
             let polled = consumer.poll(100, &mut |record| got += usize::from(probe.mine(&record)));
             polled.expect("a healthy log polls");
