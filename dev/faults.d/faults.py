@@ -111,11 +111,13 @@ def f2_leader(options, seed):
 def f2_brokers(options, seed):
     down_s = pick(options, 10, 30)
     run = Run("f2-brokers", options, seed, pick(options, 10, 60))
+    # `status` fails once they are dead.
+    brokers = [line.split()[0] for line in system.engines("status").splitlines() if line.startswith("kafka-")]
     run.mark("down")
     system.cluster("kill", "kafka")
     time.sleep(down_s)
     run.mark("starting")
-    system.engines("start", *[line.split()[0] for line in system.engines("status").splitlines() if line.startswith("kafka-")])
+    system.engines("start", *brokers)
     run.mark("back")
     timeline = run.finish()
     sent = timeline.sent(run.at("down") + GRACE_S, run.at("starting"))
