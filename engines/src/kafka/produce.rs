@@ -91,7 +91,7 @@ impl Waiting {
 struct Offsets {
     /// Last one of a row that began at -1, by topic and partition; empty but after a fault.
     counted: Mutex<HashMap<(String, i32), i64>>,
-    /// Whether it is empty, for the reports of every day.
+    /// Whether there is one: no lock for the reports of every day.
     any: AtomicBool,
 }
 
@@ -107,14 +107,13 @@ impl Offsets {
         }
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (topic.to_owned(), partition);
-        let continues = counted.get(&place).is_some_and(|last| offset == last + 1);
-        if offset < 0 || continues {
-            counted.insert(place, offset);
-        } else {
-            counted.remove(&place);
-        }
+        let row = offset < 0 || counted.get(&place).is_some_and(|last| offset == last + 1);
+        match row {
+            true => counted.insert(place, offset),
+            false => counted.remove(&place),
+        };
         self.any.store(!counted.is_empty(), Ordering::Relaxed);
-        match offset < 0 || continues {
+        match row {
             true => None,
             false => u64::try_from(offset).ok(),
         }

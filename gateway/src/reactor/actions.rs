@@ -96,7 +96,10 @@ impl Reactor {
         if chat.is_group() && chat.lane() == 0 {
             let lanes = self.node.lanes.of(&chat);
             let lane = device.session.lane(&client_msg_id, lanes.as_ref());
-            if let Ok(lane) = chat.in_lane(lane) {
+            // Lane 0 is the chat itself.
+            if lane > 0
+                && let Ok(lane) = chat.in_lane(lane)
+            {
                 send.chat = lane;
             }
         }
