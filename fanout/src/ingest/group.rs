@@ -129,6 +129,9 @@ pub(super) fn accept(
         ordinal: record.ordinal,
     };
     memory.accepted(&record.chat, head);
+    memory
+        .concern()
+        .wrote(&record.chat, record.prev_seq, record.seq, &record.sender);
     memory.touched(touched.len());
     memory.remember(key, dedup_row(&record));
     Ok(plan)

@@ -1,6 +1,7 @@
 //! What has been judged already, in front of the store: heads, groups, and the dedup window.
 //! It also holds what the records that are still on their way came to, which no store shows yet.
 
+use super::concern::Concern;
 use super::window::{Recollection, Said, Window};
 use ahash::AHashMap;
 use hawser_engines::directory::Group;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 pub struct MemoryBounds {
     /// Heads of chats; each costs about 100 bytes. Beyond, all that are stored are forgotten and read again.
     pub heads_max: usize,
-    /// Members of groups; each costs about 250 bytes.
+    /// Members of groups; each costs about 250 bytes. As many authors and receipts of late, about 100 bytes each.
     pub members_max: usize,
     /// Client message ids of one half of the dedup window; each costs about 100 bytes. When the newer half is full it
     /// becomes the older one. At least as many as there are records on their way at a time.
@@ -105,6 +106,7 @@ pub(super) struct Memory {
     /// At least the number of groups and members in `groups`.
     loaded: usize,
     window: Window,
+    concern: Concern,
 }
 
 impl Default for Memory {
@@ -121,6 +123,7 @@ impl Memory {
             groups: AHashMap::new(),
             loaded: 0,
             window: Window::new(bounds.ids_max),
+            concern: Concern::default(),
         }
     }
 
@@ -148,6 +151,11 @@ impl Memory {
     /// A message was accepted.
     pub(super) fn accepted(&mut self, chat: &ChatId, head: ChatHead) {
         self.heads.insert(chat.clone(), head);
+    }
+
+    /// Whom receipts concern.
+    pub(super) fn concern(&mut self) -> &mut Concern {
+        &mut self.concern
     }
 
     /// What a client_msg_id came to, if remembered.
@@ -244,6 +252,7 @@ impl Memory {
             self.loaded = left.sum();
         }
         self.window.settled(seq);
+        self.concern.bound(self.bounds.members_max);
     }
 
     /// What was judged may not be in the store: forgets all of it.

@@ -8,6 +8,7 @@
 //! Where it says "as of a record", what later records did does not count: on a replay the store
 //! already holds it.
 
+mod concern;
 mod core;
 mod counters;
 mod driver;

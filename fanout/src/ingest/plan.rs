@@ -11,7 +11,7 @@ use hawser_protocol::message::Envelope;
 use hawser_protocol::partition::partition;
 use hawser_protocol::pb;
 use hawser_protocol::record::{DeliveryKind, DeliveryRecord};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one record comes to. Every part may be applied again.
 #[derive(Debug, Clone)]
@@ -137,9 +137,9 @@ impl Place<'_> {
         chat: &ChatId,
         user: &UserId,
         (delivered, read): (Seq, Seq),
-        recipients: &[&UserId],
+        recipients: &BTreeSet<UserId>,
     ) -> Vec<Produce> {
-        let spread = self.spread(recipients.iter().copied());
+        let spread = self.spread(recipients);
         let of = |(partition, recipients)| {
             let kind = DeliveryKind::Receipt {
                 recipients,

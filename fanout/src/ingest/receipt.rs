@@ -1,4 +1,4 @@
-//! A receipt: watermarks of one member, stored by maximum and told to the chat.
+//! A receipt: watermarks of one member, stored by maximum and told to those whose messages they cover.
 
 use super::RECEIPT_MEMBERS_MAX;
 use super::memory::Memory;
@@ -6,6 +6,7 @@ use super::plan::{Place, Plan, Verdict};
 use hawser_engines::store::{ReceiptRow, Store, StoreError, StoreOp};
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, Seq, UserId};
+use std::collections::BTreeSet;
 
 pub(super) fn judge(
     place: &Place<'_>,
@@ -16,48 +17,47 @@ pub(super) fn judge(
     (delivered, read): (Seq, Seq),
 ) -> Result<Plan, StoreError> {
     let dm = chat.dm_users().map(|(a, b)| [a, b]);
-    let told: Vec<&UserId> = match &dm {
-        Some([a, b]) if user != a && user != b => Vec::new(),
-        Some([a, b]) if a == b => vec![a],
-        Some([a, b]) => vec![a, b],
-        None => {
-            let group = memory.group(chat, store)?;
-            let few = group.at(place.seq).nth(RECEIPT_MEMBERS_MAX).is_none();
-            let member = group.has(user, place.seq);
-            match (member, few) {
-                (false, _) => Vec::new(),
-                (true, false) => vec![user],
-                (true, true) => {
-                    return tell_group(place, memory, store, user, chat, (delivered, read));
-                }
-            }
-        }
+    let member = match &dm {
+        Some(users) => users.contains(user),
+        None => memory.group(chat, store)?.has(user, place.seq),
     };
-    if told.is_empty() {
+    if !member {
         return Ok(Plan::empty(Verdict::Rejected(ErrorCode::NotMember)));
     }
     let head = memory.head_before(chat, place.seq, store)?.seq;
-    Ok(tell(place, user, chat, marks(delivered, read, head), &told))
+    let marks = marks(delivered, read, head);
+    let told: BTreeSet<UserId> = match dm {
+        // One's own devices are told what is read.
+        Some(users) => {
+            let told = users.into_iter();
+            told.filter(|other| other != user || marks.1 > Seq::NONE)
+                .collect()
+        }
+        None => concerned(place, memory, store, user, chat, marks)?,
+    };
+    Ok(tell(place, user, chat, marks, &told))
 }
 
-fn tell_group(
+/// Of a group: the authors, or all when they are not known; in a large one nobody else.
+fn concerned(
     place: &Place<'_>,
     memory: &mut Memory,
     store: &dyn Store,
     user: &UserId,
     chat: &ChatId,
-    (delivered, read): (Seq, Seq),
-) -> Result<Plan, StoreError> {
-    let head = memory.head_before(chat, place.seq, store)?.seq;
+    marks: (Seq, Seq),
+) -> Result<BTreeSet<UserId>, StoreError> {
     let group = memory.group(chat, store)?;
-    let members: Vec<&UserId> = group.at(place.seq).map(|m| &m.user).collect();
-    Ok(tell(
-        place,
-        user,
-        chat,
-        marks(delivered, read, head),
-        &members,
-    ))
+    if group.at(place.seq).nth(RECEIPT_MEMBERS_MAX).is_some() {
+        return Ok(BTreeSet::from([user.clone()]));
+    }
+    let Some(mut told) = memory.concern().of(chat, user, marks) else {
+        let group = memory.group(chat, store)?;
+        return Ok(group.at(place.seq).map(|m| m.user.clone()).collect());
+    };
+    let group = memory.group(chat, store)?;
+    told.retain(|author| group.has(author, place.seq));
+    Ok(told)
 }
 
 /// Nobody has what is not there yet, and what is read was delivered.
@@ -70,7 +70,7 @@ fn tell(
     user: &UserId,
     chat: &ChatId,
     (delivered, read): (Seq, Seq),
-    told: &[&UserId],
+    told: &BTreeSet<UserId>,
 ) -> Plan {
     let mut plan = Plan::empty(Verdict::Receipt);
     if delivered == Seq::NONE {

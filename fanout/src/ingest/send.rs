@@ -78,6 +78,9 @@ pub(super) fn judge(
         ordinal: record.ordinal,
     };
     memory.accepted(&send.chat, head);
+    memory
+        .concern()
+        .wrote(&send.chat, previous.seq, place.seq, sender.user);
     memory.remember(&key, dedup_row(&record));
     Ok(plan)
 }

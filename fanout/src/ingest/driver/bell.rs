@@ -3,7 +3,7 @@
 use super::known::Known;
 use crate::ingest::Recollection;
 use hawser_engines::directory::DirectoryError;
-use hawser_engines::log::{Appended, Consumer, ProduceError, ReadError, Wake};
+use hawser_engines::log::{AppendOutcome, Appended, Consumer, ReadError, Wake};
 use hawser_engines::store::StoreError;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) enum News {
     /// A write, or the first part of one.
     Stored(u64, Result<(), StoreError>),
     /// One record of this flight.
-    Produced(u64, Result<Option<u64>, ProduceError>),
+    Produced(u64, AppendOutcome),
     /// The position.
     Committed(u64, Result<(), ReadError>),
 }
@@ -92,7 +92,7 @@ impl Address {
 
 /// The tag is the flight's number.
 impl Appended for Address {
-    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: AppendOutcome) {
         self.tell(News::Produced(tag, outcome));
     }
 }

@@ -9,9 +9,10 @@ use crate::rig::{create, deliveries, group_op, plain, receipt, sent, user, users
 use hawser_engines::directory::Group;
 use hawser_engines::log::{Produce, Record};
 use hawser_engines::store::Store;
-use hawser_protocol::record::{DeliveryRecord, GroupOp, SourceRecord};
+use hawser_protocol::ids::{ChatId, Seq, UserId};
+use hawser_protocol::record::{DeliveryKind, DeliveryRecord, GroupOp, SourceRecord};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
 const CHATS: [&str; 4] = ["dm:alice:bob", "dm:bob:carol", "g:crew", "g:deck"];
@@ -53,7 +54,7 @@ struct Run {
     delivered: BTreeMap<u32, Vec<DeliveryRecord>>,
 }
 
-fn show(groups: &mut BTreeMap<String, Group>, seen: &[(Group, hawser_protocol::ids::Seq)]) {
+fn show(groups: &mut BTreeMap<String, Group>, seen: &[(Group, Seq)]) {
     for (group, seq) in seen {
         if groups
             .get(&group.chat)
@@ -112,7 +113,7 @@ fn seen(records: &[DeliveryRecord]) -> Vec<DeliveryRecord> {
     for record in records {
         let mark = marks
             .entry(record.source_partition)
-            .or_insert((hawser_protocol::ids::Seq::NONE, 0));
+            .or_insert((Seq::NONE, 0));
         let place = (record.source_seq, record.sub_index);
         if place > *mark {
             *mark = place;
@@ -120,6 +121,32 @@ fn seen(records: &[DeliveryRecord]) -> Vec<DeliveryRecord> {
         }
     }
     seen
+}
+
+/// Where a receipt stands, what it says, and to whom.
+type Told = ((u32, Seq), (ChatId, UserId, Seq, Seq), BTreeSet<UserId>);
+
+/// Receipts apart: after a crash it is not remembered whom they concern, and more are told.
+fn apart(records: Vec<DeliveryRecord>) -> (Vec<DeliveryRecord>, Vec<Told>) {
+    let (mut others, mut told) = (Vec::new(), Vec::new());
+    for record in records {
+        match record.kind {
+            DeliveryKind::Receipt {
+                recipients,
+                chat,
+                user,
+                delivered,
+                read,
+                ..
+            } => told.push((
+                (record.source_partition, record.source_seq),
+                (chat, user, delivered, read),
+                recipients.into_iter().collect(),
+            )),
+            _ => others.push(record),
+        }
+    }
+    (others, told)
 }
 
 proptest! {
@@ -149,7 +176,13 @@ proptest! {
         prop_assert_eq!(&crashed.groups, &whole.groups);
         for (partition, records) in &whole.delivered {
             let got = crashed.delivered.get(partition).cloned().unwrap_or_default();
-            prop_assert_eq!(&seen(&got), records, "partition {}", partition);
+            let (got, receipts) = apart(seen(&got));
+            let (wanted, told) = apart(records.clone());
+            prop_assert_eq!(got, wanted, "partition {}", partition);
+            for (place, marks, to) in told {
+                let more = receipts.iter().any(|r| (r.0, &r.1) == (place, &marks) && r.2.is_superset(&to));
+                prop_assert!(more, "partition {}: {:?} is not told {:?}", partition, to, marks);
+            }
         }
     }
 

@@ -7,8 +7,8 @@ use crate::rig::{chat, plain, sent};
 use bytes::Bytes;
 use hawser_engines::embedded::{Durability, EmbeddedConfig, EmbeddedEngine, INGEST_GROUP};
 use hawser_engines::log::{
-    Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic, Wake,
-    Watermarks,
+    AppendOutcome, Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic,
+    Wake, Watermarks,
 };
 use hawser_engines::store::Store;
 use hawser_protocol::message::MessageRecord;
@@ -86,7 +86,7 @@ impl Log for Switched {
 struct Nobody;
 
 impl Appended for Nobody {
-    fn appended(&self, _tag: u64, _outcome: Result<Option<u64>, ProduceError>) {}
+    fn appended(&self, _tag: u64, _outcome: AppendOutcome) {}
 }
 
 fn append(log: &dyn Log, numbers: std::ops::Range<u16>) {

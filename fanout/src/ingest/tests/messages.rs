@@ -1,22 +1,23 @@
 //! Messages, duplicates, receipts, and records that cannot be processed.
 
 use super::{Bench, told};
-use crate::ingest::{Core, TIME_MS_MIN, Verdict};
+use crate::ingest::{Core, Plan, TIME_MS_MIN, Verdict};
 use crate::rig::engine::{CONFIG, PARTITIONS, Rig};
 use crate::rig::{
-    NOW_MS, at, chat, create, deliveries, device, envelope, id_at, plain, receipt, sent, user,
+    NOW_MS, at, chat, create, deliveries, device, envelope, group_op, id_at, plain, receipt, sent,
+    user,
 };
 use bytes::Bytes;
 use hawser_engines::log::Topic;
 use hawser_engines::store::{Page, Store};
 use hawser_protocol::codes::ErrorCode;
-use hawser_protocol::ids::{ChatId, MessageId, Seq};
+use hawser_protocol::ids::{ChatId, MessageId, Seq, UserId};
 use hawser_protocol::limits::{
     BODY_BYTES_MAX, CLOCK_SKEW_MS_MAX, DEDUP_WINDOW_MS, ENVELOPE_BYTES_MAX,
 };
 use hawser_protocol::message::{MessageRecord, MessageType};
 use hawser_protocol::partition::partition;
-use hawser_protocol::record::{DeliveryKind, SourceRecord};
+use hawser_protocol::record::{DeliveryKind, GroupOp, SourceRecord};
 use std::collections::BTreeSet;
 
 fn rows(store: &dyn Store, of: &str) -> Vec<MessageRecord> {
@@ -291,6 +292,52 @@ fn f9_clocks_that_jump_change_times_and_never_the_order() {
     }
 }
 
+/// Whom a receipt's plan tells, and which marks.
+fn receipt_told(plan: &Plan) -> (BTreeSet<UserId>, Option<(u64, u64)>) {
+    let (mut to, mut marks) = (BTreeSet::new(), None);
+    for (_, record) in deliveries(&plan.produce) {
+        let DeliveryKind::Receipt {
+            recipients,
+            delivered,
+            read,
+            ..
+        } = record.kind
+        else {
+            panic!("not a receipt");
+        };
+        marks = Some((delivered.0, read.0));
+        to.extend(recipients);
+    }
+    (to, marks)
+}
+
+fn users(names: &[&str]) -> BTreeSet<UserId> {
+    names.iter().map(|name| user(name)).collect()
+}
+
+#[test]
+fn receipts_in_a_group_reach_whose_messages_they_cover() {
+    let mut bench = Bench::new();
+    bench.take(&create("alice", 1, "g:crew", &["bob", "carol", "dave"]));
+    bench.take(&sent("carol", plain("g:crew", 2)));
+    let told_by = |bench: &mut Bench, who: &str, read: u64| {
+        let plan = bench.take(&receipt(who, "g:crew", u64::MAX, read));
+        assert!(!plan.store.is_empty(), "it is kept whoever is told");
+        receipt_told(&plan).0
+    };
+    assert_eq!(told_by(&mut bench, "bob", 0), users(&["alice", "carol"]));
+    bench.take(&sent("carol", plain("g:crew", 4)));
+    assert_eq!(told_by(&mut bench, "bob", 0), users(&["carol"]));
+    assert_eq!(told_by(&mut bench, "bob", 0), users(&[]));
+    let all = users(&["alice", "bob", "carol"]);
+    assert_eq!(told_by(&mut bench, "bob", u64::MAX), all);
+    // An author who left is told no more.
+    bench.take(&sent("carol", plain("g:crew", 5)));
+    bench.take(&sent("dave", plain("g:crew", 6)));
+    bench.take(&group_op("carol", 7, "g:crew", GroupOp::Leave));
+    assert_eq!(told_by(&mut bench, "bob", 0), users(&["dave"]));
+}
+
 #[test]
 fn receipts_reach_the_chat_and_never_run_ahead_of_it() {
     let mut bench = Bench::new();
@@ -298,27 +345,13 @@ fn receipts_reach_the_chat_and_never_run_ahead_of_it() {
     let head = bench.store.head(&chat("dm:alice:bob")).unwrap().seq.0;
     let plan = bench.take(&receipt("bob", "dm:alice:bob", u64::MAX, 0));
     assert_eq!(plan.verdict, Verdict::Receipt);
-    let kinds: Vec<_> = deliveries(&plan.produce)
-        .into_iter()
-        .map(|(_, r)| r.kind)
-        .collect();
-    let mut to = BTreeSet::new();
-    for kind in kinds {
-        let DeliveryKind::Receipt {
-            recipients,
-            delivered,
-            read,
-            ..
-        } = kind
-        else {
-            panic!("not a receipt");
-        };
-        assert_eq!((delivered.0, read.0), (head, 0));
-        to.extend(recipients);
-    }
-    assert_eq!(to, BTreeSet::from([user("alice"), user("bob")]));
-    // What is read was delivered; marks only rise.
-    bench.take(&receipt("bob", "dm:alice:bob", 0, head));
+    assert_eq!(receipt_told(&plan), (users(&["alice"]), Some((head, 0))));
+    // What is read was delivered, and one's own devices learn of it; marks only rise.
+    let plan = bench.take(&receipt("bob", "dm:alice:bob", 0, head));
+    assert_eq!(
+        receipt_told(&plan),
+        (users(&["alice", "bob"]), Some((head, head)))
+    );
     bench.take(&receipt("bob", "dm:alice:bob", 1, 1));
     let rows = bench.store.receipts(&chat("dm:alice:bob")).unwrap();
     assert_eq!((rows[0].delivered.0, rows[0].read.0), (head, head));
