@@ -98,7 +98,8 @@ pub struct KafkaConfig {
     pub queue_kib_max: u32,
     /// How batches are compressed. Default lz4.
     pub compression: Compression,
-    /// How long a record waits for company on its way to a broker, up to 1 s. Default 0.5 ms.
+    /// How long a record waits for company on its way to a broker, up to 1 s, beyond what it waits for those of its
+    /// partition that are on their way. Default zero.
     pub linger: Duration,
     /// A batch of one partition leaves at this size at the latest, KiB, from 1 to 1,024. Default 256.
     pub batch_kib: u32,
@@ -178,7 +179,7 @@ impl KafkaConfig {
             queue_records_max: 65_536,
             queue_kib_max: 65_536,
             compression: Compression::default(),
-            linger: Duration::from_micros(500),
+            linger: Duration::ZERO,
             batch_kib: 256,
             batch_records_max: 10_000,
             produce_timeout: Duration::from_secs(10),

@@ -16,6 +16,7 @@ mod config;
 mod context;
 mod error;
 mod fence;
+mod gate;
 mod groups;
 mod grow;
 mod health;
@@ -182,9 +183,7 @@ impl Log for KafkaLog {
             done.appended(tag, Ok(None));
             return Ok(());
         }
-        self.shared
-            .producers
-            .append(&state.name, &record, tag, done)
+        self.shared.producers.append(&state.name, record, tag, done)
     }
 
     fn consumer(

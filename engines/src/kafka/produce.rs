@@ -3,8 +3,9 @@
 use super::config::KafkaConfig;
 use super::context::Context;
 use super::error::KafkaError;
+use super::gate::{Batch, Door, Gate, Parked};
 use super::health::Health;
-use crate::log::{Appended, Produce, ProduceError};
+use crate::log::{AppendOutcome, Appended, Produce, ProduceError};
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
@@ -14,7 +15,7 @@ use rdkafka::producer::{
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 /// Hint for a client whose record found the queue full, milliseconds.
@@ -31,10 +32,21 @@ pub(super) struct Pending {
     done: Arc<dyn Appended>,
     since: Instant,
     answered: AtomicBool,
+    door: Arc<Door>,
+    /// Of key and value, as the gate counts them.
+    bytes: usize,
 }
 
 impl Pending {
-    fn answer(&self, outcome: Result<Option<u64>, ProduceError>) {
+    pub(super) fn answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn answer(&self, outcome: AppendOutcome) {
         if !self.answered.swap(true, Ordering::AcqRel) {
             self.done.appended(self.tag, outcome);
         }
@@ -55,10 +67,7 @@ impl Waiting {
     /// How long the oldest record without an outcome waits.
     pub(super) fn oldest(&self) -> Option<Duration> {
         let mut list = self.lock();
-        while list
-            .front()
-            .is_some_and(|p| p.answered.load(Ordering::Acquire))
-        {
+        while list.front().is_some_and(|p| p.answered()) {
             list.pop_front();
         }
         list.front().map(|p| p.since.elapsed())
@@ -124,6 +133,7 @@ impl Offsets {
 pub(super) struct Deliveries {
     context: Context,
     offsets: Offsets,
+    durable: Weak<Durable>,
 }
 
 impl ClientContext for Deliveries {
@@ -147,6 +157,13 @@ impl ProducerContext for Deliveries {
             }
             Err((error, _)) => Err(outcome(error)),
         });
+        if let Some(durable) = self.durable.upgrade() {
+            durable.left(&pending);
+            // The last handle ends this thread, and cannot wait for it here.
+            if let Some(last) = Arc::into_inner(durable) {
+                std::thread::spawn(move || drop(last));
+            }
+        }
     }
 }
 
@@ -169,15 +186,103 @@ impl ProducerContext for Fleeting {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
-type Durable = ThreadedProducer<Deliveries, NoCustomPartitioner>;
+type Idempotent = ThreadedProducer<Deliveries, NoCustomPartitioner>;
 type Ephemeral = ThreadedProducer<Fleeting, NoCustomPartitioner>;
+
+/// The durable producer behind its gate.
+pub(super) struct Durable {
+    /// `None` until it is made, and at the end.
+    producer: RwLock<Option<Arc<Idempotent>>>,
+    gate: Gate,
+    batch: Batch,
+    config: KafkaConfig,
+    health: Arc<Health>,
+}
+
+impl Durable {
+    fn new(config: &KafkaConfig, health: &Arc<Health>) -> Result<Arc<Self>, KafkaError> {
+        let bytes = |kib: u32| usize::try_from(u64::from(kib) << 10).unwrap_or(usize::MAX);
+        let count = |records: u32| usize::try_from(records).unwrap_or(usize::MAX);
+        let new = Arc::new(Self {
+            producer: RwLock::new(None),
+            gate: Gate::new(count(config.queue_records_max), bytes(config.queue_kib_max)),
+            batch: Batch {
+                records_max: count(config.batch_records_max),
+                bytes_max: bytes(config.batch_kib),
+            },
+            config: config.clone(),
+            health: Arc::clone(health),
+        });
+        new.put(Some(new.make()?));
+        Ok(new)
+    }
+
+    fn make(self: &Arc<Self>) -> Result<Arc<Idempotent>, KafkaError> {
+        let context = Deliveries {
+            context: Context {
+                health: Arc::clone(&self.health),
+            },
+            offsets: Offsets::default(),
+            durable: Arc::downgrade(self),
+        };
+        let made = Idempotent::from_config_and_context(&self.config.durable_producer(), context);
+        made.map(Arc::new).map_err(|error| client_error(&error))
+    }
+
+    /// Returns the one before.
+    fn put(&self, producer: Option<Arc<Idempotent>>) -> Option<Arc<Idempotent>> {
+        let mut place = self
+            .producer
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, producer)
+    }
+
+    fn send(&self, door: &Door, parked: &Parked) -> Result<(), ProduceError> {
+        let record = &parked.record;
+        let native = BaseRecord::with_opaque_to(&door.topic, Arc::clone(&parked.pending))
+            .partition(number(door.partition))
+            .timestamp(i64::try_from(record.timestamp_ms).unwrap_or(i64::MAX))
+            .key(&record.key[..])
+            .payload(&record.value[..]);
+        let producer = self.producer.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(producer) = producer.as_ref() else {
+            return Err(refused("the log is closed", DOWN_RETRY_MS));
+        };
+        let sent = producer.send(native);
+        sent.map_err(|(error, _)| not_taken(&error))
+    }
+
+    /// A record has left librdkafka: those behind it may go.
+    fn left(&self, pending: &Pending) {
+        self.gate.release(pending.bytes);
+        if !pending.door.left() {
+            return;
+        }
+        let send = |parked: &Parked| self.send(&pending.door, parked);
+        for (parked, error) in pending.door.open(self.batch, send) {
+            self.gate.release(parked.pending.bytes);
+            if let Some(error) = error {
+                parked.pending.answer(Err(error));
+            }
+        }
+    }
+
+    /// Refuses what has waited behind its door for so long: it is in no log.
+    fn refuse_late(&self, longer_than: Duration) {
+        for parked in self.gate.late(longer_than) {
+            self.gate.release(parked.pending.bytes);
+            let reason = "the records before it are not acknowledged";
+            parked.pending.answer(Err(refused(reason, DOWN_RETRY_MS)));
+        }
+    }
+}
 
 /// Both producers.
 pub(super) struct Producers {
-    durable: RwLock<Arc<Durable>>,
+    durable: Arc<Durable>,
     ephemeral: Ephemeral,
     pub(super) waiting: Waiting,
-    config: KafkaConfig,
     health: Arc<Health>,
 }
 
@@ -190,48 +295,48 @@ impl Producers {
             Ephemeral::from_config_and_context(&config.ephemeral_producer(), Fleeting(context))
                 .map_err(|error| client_error(&error))?;
         Ok(Self {
-            durable: RwLock::new(Arc::new(durable(config, health)?)),
+            durable: Durable::new(config, health)?,
             ephemeral,
             waiting: Waiting::default(),
-            config: config.clone(),
             health: Arc::clone(health),
         })
-    }
-
-    fn durable(&self) -> Arc<Durable> {
-        let producer = self.durable.read();
-        Arc::clone(&producer.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Enqueues a durable record; the outcome goes to `done`.
     pub(super) fn append(
         &self,
         topic: &str,
-        record: &Produce,
+        record: Produce,
         tag: u64,
         done: &Arc<dyn Appended>,
     ) -> Result<(), ProduceError> {
         if self.health.down() {
             return Err(refused("no Kafka broker answers", DOWN_RETRY_MS));
         }
+        let durable = &self.durable;
+        let bytes = record.key.len() + record.value.len();
+        if !durable.gate.admit(bytes) {
+            return Err(refused("the queue to Kafka is full", FULL_RETRY_MS));
+        }
+        let door = durable.gate.door(topic, record.partition);
         let pending = Arc::new(Pending {
             tag,
             done: Arc::clone(done),
             since: Instant::now(),
             answered: AtomicBool::new(false),
+            door: Arc::clone(&door),
+            bytes,
         });
-        let native = BaseRecord::with_opaque_to(topic, Arc::clone(&pending))
-            .partition(number(record.partition))
-            .timestamp(i64::try_from(record.timestamp_ms).unwrap_or(i64::MAX))
-            .key(&record.key[..])
-            .payload(&record.value[..]);
-        match self.durable().send(native) {
-            Ok(()) => {
-                self.waiting.lock().push_back(pending);
-                Ok(())
-            }
-            Err((error, _)) => Err(not_taken(&error)),
+        let parked = Parked {
+            record,
+            pending: Arc::clone(&pending),
+        };
+        let entered = door.enter(parked, |parked| durable.send(&door, parked));
+        match entered {
+            Ok(()) => self.waiting.lock().push_back(pending),
+            Err(_) => durable.gate.release(bytes),
         }
+        entered
     }
 
     /// Enqueues an ephemeral record: queued is all that is promised.
@@ -252,17 +357,25 @@ impl Producers {
         sent.map_err(|(error, _)| not_taken(&error))
     }
 
+    /// Looked at now and then, by the watch.
+    pub(super) fn serve(&self) {
+        self.durable
+            .refuse_late(self.durable.config.produce_timeout);
+        self.renew_if_fatal();
+    }
+
     /// A producer that has failed for good is replaced; its records get their outcome from its end.
-    pub(super) fn renew_if_fatal(&self) {
-        let Some((code, reason)) = self.durable().client().fatal_error() else {
+    fn renew_if_fatal(&self) {
+        let producer = self.durable.producer.read();
+        let failed = producer.unwrap_or_else(PoisonError::into_inner);
+        let Some((code, reason)) = failed.as_ref().and_then(|p| p.client().fatal_error()) else {
             return;
         };
+        drop(failed);
         tracing::error!(%code, reason, "the Kafka producer has failed: a new one takes its place");
-        match durable(&self.config, &self.health) {
+        match self.durable.make() {
             Ok(new) => {
-                let mut place = self.durable.write().unwrap_or_else(PoisonError::into_inner);
-                let old = std::mem::replace(&mut *place, Arc::new(new));
-                drop(place);
+                let old = self.durable.put(Some(new));
                 // Its end waits for its reports: not on the watch's thread.
                 std::thread::spawn(move || drop(old));
             }
@@ -271,15 +384,12 @@ impl Producers {
     }
 }
 
-fn durable(config: &KafkaConfig, health: &Arc<Health>) -> Result<Durable, KafkaError> {
-    let context = Deliveries {
-        context: Context {
-            health: Arc::clone(health),
-        },
-        offsets: Offsets::default(),
-    };
-    Durable::from_config_and_context(&config.durable_producer(), context)
-        .map_err(|error| client_error(&error))
+impl Drop for Producers {
+    fn drop(&mut self) {
+        // What librdkafka has gets its outcome from its end, what it never got here.
+        drop(self.durable.put(None));
+        self.durable.refuse_late(Duration::ZERO);
+    }
 }
 
 /// librdkafka's partition numbers are signed; ours are checked against the topic before.
@@ -341,13 +451,24 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Sender, channel};
 
-    struct Told(Mutex<Sender<(u64, crate::log::AppendOutcome)>>);
+    struct Told(Mutex<Sender<(u64, AppendOutcome)>>);
 
     impl Appended for Told {
-        fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+        fn appended(&self, tag: u64, outcome: AppendOutcome) {
             let sender = self.0.lock().expect("no holder panics");
             sender.send((tag, outcome)).expect("the test listens");
         }
+    }
+
+    fn pending_at(door: &Arc<Door>, tag: u64, done: &Arc<dyn Appended>) -> Arc<Pending> {
+        Arc::new(Pending {
+            tag,
+            done: Arc::clone(done),
+            since: Instant::now(),
+            answered: AtomicBool::new(false),
+            door: Arc::clone(door),
+            bytes: 0,
+        })
     }
 
     fn native(code: RDKafkaErrorCode) -> Native {
@@ -409,13 +530,9 @@ mod tests {
         let (sender, told) = channel();
         let done: Arc<dyn Appended> = Arc::new(Told(Mutex::new(sender)));
         let waiting = Waiting::default();
+        let door = Gate::new(8, 8).door("a", 0);
         for tag in 0..3 {
-            let pending = Arc::new(Pending {
-                tag,
-                done: Arc::clone(&done),
-                since: Instant::now(),
-                answered: AtomicBool::new(false),
-            });
+            let pending = pending_at(&door, tag, &done);
             waiting.lock().push_back(pending);
         }
         let first = Arc::clone(&waiting.lock()[0]);
@@ -434,5 +551,100 @@ mod tests {
         first.answer(Ok(Some(10)));
         assert!(told.try_recv().is_err(), "one outcome each");
         assert_eq!(waiting.oldest(), None);
+    }
+
+    fn parked(door: &Arc<Door>, tag: u64, done: &Arc<dyn Appended>) -> Parked {
+        Parked {
+            record: Produce {
+                topic: crate::log::Topic::Delivery,
+                partition: 0,
+                key: bytes::Bytes::new(),
+                value: bytes::Bytes::from_static(b"12345678"),
+                timestamp_ms: 1,
+            },
+            pending: pending_at(door, tag, done),
+        }
+    }
+
+    #[test]
+    fn two_records_of_a_partition_go_alone_and_those_behind_them_together_in_order() {
+        let (sender, told) = channel();
+        let done: Arc<dyn Appended> = Arc::new(Told(Mutex::new(sender)));
+        let gate = Gate::new(8, 100);
+        let door = gate.door("a", 0);
+        let (mut sent, batch) = (
+            Vec::new(),
+            Batch {
+                records_max: 10,
+                bytes_max: 24,
+            },
+        );
+        let mut send = |parked: &Parked| -> Result<(), ProduceError> {
+            sent.push(parked.pending.tag);
+            Ok(())
+        };
+        for tag in 0..8 {
+            let entered = door.enter(parked(&door, tag, &done), &mut send);
+            assert_eq!(entered, Ok(()));
+        }
+        assert!(!door.left(), "one is still on its way");
+        assert!(door.open(batch, &mut send).is_empty());
+        assert!(door.left(), "the way is free");
+        // Three of eight bytes each; another one is not enqueued past the five that wait.
+        assert!(door.open(batch, &mut send).is_empty());
+        assert_eq!(door.enter(parked(&door, 8, &done), &mut send), Ok(()));
+        for _ in 0..2 {
+            assert!(!door.left());
+        }
+        assert!(door.left());
+        let broken = |parked: &Parked| match parked.pending.tag {
+            5 => Err(refused("no", 1)),
+            _ => Ok(()),
+        };
+        let refused = door.open(batch, broken);
+        assert_eq!(refused.len(), 1, "the others go on");
+        assert!(matches!(&refused[0], (parked, Some(_)) if parked.pending.tag == 5));
+        assert_eq!(sent, [0, 1, 2, 3, 4]);
+        assert!(told.try_recv().is_err(), "whoever opens answers");
+    }
+
+    #[test]
+    fn what_was_answered_while_it_waited_is_not_sent_and_the_late_are_taken_out() {
+        let (sender, told) = channel();
+        let done: Arc<dyn Appended> = Arc::new(Told(Mutex::new(sender)));
+        let gate = Gate::new(4, 32);
+        let door = gate.door("a", 3);
+        let mut sent = Vec::new();
+        let mut send = |parked: &Parked| -> Result<(), ProduceError> {
+            sent.push(parked.pending.tag);
+            Ok(())
+        };
+        for tag in 0..5 {
+            assert_eq!(gate.admit(8), tag < 4, "four fit");
+            if tag < 4 {
+                let parked = parked(&door, tag, &done);
+                if tag == 2 {
+                    parked.pending.answer(Ok(None));
+                }
+                assert_eq!(door.enter(parked, &mut send), Ok(()));
+            }
+        }
+        assert!(!door.left());
+        assert!(door.left());
+        let batch = Batch {
+            records_max: 1,
+            bytes_max: 100,
+        };
+        let skipped = door.open(batch, &mut send);
+        assert!(matches!(&skipped[..], [(parked, None)] if parked.pending.tag == 2));
+        assert_eq!(door.enter(parked(&door, 4, &done), &mut send), Ok(()));
+        assert!(gate.late(Duration::from_secs(3_600)).is_empty());
+        std::thread::sleep(Duration::from_millis(2));
+        let late = gate.late(Duration::from_millis(1));
+        assert_eq!(late.len(), 1);
+        assert_eq!(late[0].pending.tag, 4);
+        assert_eq!(sent, [0, 1, 3]);
+        assert!(Arc::ptr_eq(&door, &gate.door("a", 3)));
+        assert_eq!(told.try_recv(), Ok((2, Ok(None))));
     }
 }

@@ -6,7 +6,7 @@ use super::error::KafkaError;
 use super::leases::Leases;
 use super::marks::{CLUSTER, ClusterMark, LAYOUT, Marks};
 use super::topics::{TopicState, check_cluster, current, place};
-use crate::log::{Appended, Produce, ProduceError, Topic};
+use crate::log::{AppendOutcome, Appended, Produce, Topic};
 use bytes::Bytes;
 use hawser_protocol::partition::partition;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -113,7 +113,7 @@ impl Shared {
         let (sender, outcome) = sync_channel(1);
         let done: Arc<dyn Appended> = Arc::new(Told(sender));
         let name = Arc::clone(&self.state(Topic::Leases).name);
-        let sent = self.producers.append(&name, &record, 0, &done);
+        let sent = self.producers.append(&name, record, 0, &done);
         sent.map_err(|error| error.to_string())?;
         let timeout = self.config.produce_timeout + Duration::from_secs(1);
         let end = match outcome.recv_timeout(timeout) {
@@ -139,10 +139,10 @@ impl Shared {
 }
 
 /// Tells the one outcome to the thread that waits.
-struct Told(SyncSender<Result<Option<u64>, ProduceError>>);
+struct Told(SyncSender<AppendOutcome>);
 
 impl Appended for Told {
-    fn appended(&self, _tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, _tag: u64, outcome: AppendOutcome) {
         let _ = self.0.try_send(outcome);
     }
 }

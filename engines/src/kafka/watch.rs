@@ -24,7 +24,7 @@ fn tick(shared: &Shared) {
     shared.live.serve();
     shared.readers.serve();
     shared.groups.serve();
-    shared.producers.renew_if_fatal();
+    shared.producers.serve();
     let health = &shared.health;
     if health.probe_due(shared.producers.waiting.oldest()) {
         let (was_down, mark) = (health.down(), health.mark());
