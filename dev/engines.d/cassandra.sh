@@ -123,7 +123,8 @@ cassandra_start() { # NAME
     settle=(-Dcassandra.gossip_settle_min_wait_ms=2000 -Dcassandra.gossip_settle_interval_ms=500 -Dcassandra.ring_delay_ms=5000)
   fi
   if [ "$major" -ge 18 ]; then settle+=(-Djava.security.manager=allow); fi
-  launch "$name" java "-Xms$heap" "-Xmx$heap" -Xss512k -XX:+UseG1GC -XX:MaxGCPauseMillis=50 -XX:MaxDirectMemorySize=256m \
+  # shellcheck disable=SC2086 # options, or none
+  launch "$name" java "-Xms$heap" "-Xmx$heap" -Xss512k -XX:+UseSerialGC -XX:MaxDirectMemorySize=256m ${HAWSER_ENGINES_JAVA:-} \
     -XX:+ParallelRefProcEnabled -XX:+PerfDisableSharedMem -XX:+ExitOnOutOfMemoryError -Djava.net.preferIPv4Stack=true \
     "@$here/cassandra/jvm17.options" "-javaagent:$(find -L "$lib" -name 'jamm-*.jar' | head -1)" \
     "-Dlogback.configurationFile=file://$here/cassandra/logback.xml" "-Dcassandra.config=file://$run/$name/cassandra.yaml" \

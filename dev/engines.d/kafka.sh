@@ -74,8 +74,8 @@ share.coordinator.state.topic.replication.factor=$2
 share.coordinator.state.topic.min.isr=$(($2 > 1 ? 2 : 1))
 group.initial.rebalance.delay.ms=0
 # Small machine: few threads, small buffers, a dead broker noticed soon.
-num.network.threads=2
-num.io.threads=4
+num.network.threads=1
+num.io.threads=2
 num.replica.fetchers=1
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
@@ -96,7 +96,8 @@ kafka_start() { # NAME
   port="$(kafka_port "$name")"
   free_port "$port" kafka
   free_port $((port + 1)) kafka
-  launch "$name" java "-Xms$heap" "-Xmx$heap" -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExplicitGCInvokesConcurrent \
+  # shellcheck disable=SC2086 # options, or none
+  launch "$name" java "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC ${HAWSER_ENGINES_JAVA:-} \
     -Djava.awt.headless=true -Dorg.slf4j.simpleLogger.showDateTime=true "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS" \
     -cp "$(get kafka lib)/*" kafka.Kafka "$run/$name/server.properties"
 }

@@ -36,7 +36,7 @@ class Timeline:
         elif op == "deliver":
             deliveries.append((entry["id"], at))
         elif op == "close":
-            self.closes.append(at)
+            self.closes.append((at, entry["code"]))
             gone[entry["u"]] = at
         elif op == "welcome" and entry["u"] in gone:
             self.welcomes.append((gone[entry["u"]], at - gone.pop(entry["u"])))
@@ -53,7 +53,8 @@ class Timeline:
         return [m for m in self.messages.values() if begin <= m.sent < end]
 
     def closed(self, begin, end):
-        return sum(begin <= at < end for at in self.closes)
+        """Close codes of the connections that ended meanwhile; 0: without one."""
+        return sorted(code for at, code in self.closes if begin <= at < end)
 
     def recovery(self, back, quick_s=2.0):
         """From `back` until the first message from which on a second's worth of sends are acknowledged quickly."""

@@ -9,7 +9,7 @@
 #![expect(clippy::print_stdout, reason = "its output")]
 
 use hawser_engines::kafka::{Compression, KafkaConfig, KafkaLog};
-use hawser_engines::log::{Appended, Log, Produce, ProduceError, Topic};
+use hawser_engines::log::{AppendOutcome, Appended, Log, Produce, Topic};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -194,7 +194,7 @@ struct Outcomes {
 }
 
 impl Appended for Outcomes {
-    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: AppendOutcome) {
         if outcome.is_err() {
             self.failed.fetch_add(1, Ordering::AcqRel);
         }

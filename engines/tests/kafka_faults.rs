@@ -6,7 +6,7 @@
 mod support;
 
 use hawser_engines::kafka::{KafkaConfig, KafkaLog, KafkaRetention};
-use hawser_engines::log::{Appended, Log, ProduceError, Start, Topic};
+use hawser_engines::log::{AppendOutcome, Appended, Log, ProduceError, Start, Topic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -242,7 +242,7 @@ fn outage_of_the_hanging_kind(cluster: &Cluster, log: &dyn Log) {
 struct Timed(Mutex<Sender<(Told, Instant)>>);
 
 impl Appended for Timed {
-    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: AppendOutcome) {
         let sender = self.0.lock().unwrap();
         let _ = sender.send(((tag, outcome), Instant::now()));
     }

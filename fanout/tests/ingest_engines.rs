@@ -10,8 +10,8 @@ use hawser_engines::cassandra::{CassandraConfig, CassandraStore, Replication};
 use hawser_engines::embedded::{Durability, EmbeddedConfig, EmbeddedEngine, INGEST_GROUP};
 use hawser_engines::kafka::{KafkaConfig, KafkaLog};
 use hawser_engines::log::{
-    Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic, Wake,
-    Watermarks,
+    AppendOutcome, Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic,
+    Wake, Watermarks,
 };
 use hawser_engines::store::{Page, Store};
 use hawser_fanout::ingest::{Driver, DriverConfig};
@@ -100,10 +100,10 @@ impl Log for Cut {
     }
 }
 
-struct Outcomes(Mutex<Sender<Result<Option<u64>, ProduceError>>>);
+struct Outcomes(Mutex<Sender<AppendOutcome>>);
 
 impl Appended for Outcomes {
-    fn appended(&self, _tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, _tag: u64, outcome: AppendOutcome) {
         let _ = self.0.lock().unwrap().send(outcome);
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use bytes::Bytes;
-use hawser_engines::log::{Appended, Log, Produce, ProduceError, Topic};
+use hawser_engines::log::{AppendOutcome, Appended, Log, Produce, Topic};
 use hawser_gateway::counters::Counter;
 use hawser_protocol::frame::{ClientFrame, ServerFrame};
 use hawser_protocol::ids::{ChatId, ClientMsgId, Seq, UserId};
@@ -31,10 +31,10 @@ struct Said {
     seq: Seq,
 }
 
-struct Told(Sender<Result<Option<u64>, ProduceError>>);
+struct Told(Sender<AppendOutcome>);
 
 impl Appended for Told {
-    fn appended(&self, _tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, _tag: u64, outcome: AppendOutcome) {
         self.0.send(outcome).expect("somebody waits");
     }
 }

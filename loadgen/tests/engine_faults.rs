@@ -22,6 +22,9 @@ fn holds(names: &[&str], more: &[&str]) {
         .env("HAWSER_LOADGEN", env!("CARGO_BIN_EXE_hawser-loadgen"));
     if mode == "full" {
         command.args(more).arg("--full");
+    } else {
+        // Programs that are not optimized share two cores with four engines.
+        command.args(["--connections", "100", "--rate", "40"]);
     }
     let done = command.output().expect("dev/faults runs");
     assert!(

@@ -1,7 +1,8 @@
 use super::*;
+use crate::store::tests::record_at;
 use bytes::Bytes;
 use hawser_protocol::client::{Batch, Mark as Risen};
-use hawser_protocol::ids::{ClientMsgId, DeviceId, MessageId, UserId};
+use hawser_protocol::ids::UserId;
 
 const GROUP: &str = "g:x";
 
@@ -13,18 +14,9 @@ fn lane(number: u8) -> ChatId {
 /// A message of a lane; its text says which and when.
 fn record(number: u8, ordinal: u64, stored_ts_ms: u64) -> MessageRecord {
     MessageRecord {
-        seq: Seq(ordinal * 10),
-        prev_seq: Seq((ordinal - 1) * 10),
-        ordinal,
-        message_id: MessageId([1; 16]),
-        client_msg_id: ClientMsgId([2; 16]),
-        send_ts_ms: 1,
         stored_ts_ms,
-        message_type: MessageType::TEXT,
-        sender: UserId::new("bob").expect("id"),
-        sender_device: DeviceId::new("d").expect("id"),
-        chat: lane(number),
         body: Bytes::from(format!("{number}-{ordinal}")),
+        ..record_at(&lane(number), ordinal)
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 pub use rows::{Change, Chat, Mark, Member};

@@ -15,7 +15,8 @@ fn user(name: &str) -> UserId {
     UserId::new(name).expect("id")
 }
 
-fn record(chat: &ChatId, ordinal: u64, sender: &str, body: &str) -> MessageRecord {
+/// A message of a chat: its place, and nothing else of note.
+pub(crate) fn record_at(chat: &ChatId, ordinal: u64) -> MessageRecord {
     MessageRecord {
         seq: Seq(ordinal * 10),
         prev_seq: Seq((ordinal - 1) * 10),
@@ -25,10 +26,18 @@ fn record(chat: &ChatId, ordinal: u64, sender: &str, body: &str) -> MessageRecor
         send_ts_ms: 1,
         stored_ts_ms: ordinal,
         message_type: MessageType::TEXT,
-        sender: user(sender),
+        sender: user("bob"),
         sender_device: DeviceId::new("d").expect("id"),
         chat: chat.clone(),
+        body: Bytes::new(),
+    }
+}
+
+fn record(chat: &ChatId, ordinal: u64, sender: &str, body: &str) -> MessageRecord {
+    MessageRecord {
+        sender: user(sender),
         body: Bytes::copy_from_slice(body.as_bytes()),
+        ..record_at(chat, ordinal)
     }
 }
 

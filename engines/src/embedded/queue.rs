@@ -3,7 +3,7 @@
 use super::directory::DirectoryOp;
 use super::hook::CommitHook;
 use crate::directory::DirectoryError;
-use crate::log::{Appended, Produce, ProduceError};
+use crate::log::{AppendOutcome, Appended, Produce, ProduceError};
 use crate::store::{StoreError, StoreOp};
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
@@ -24,7 +24,7 @@ impl Ack {
         }
     }
 
-    pub(super) fn complete(mut self, outcome: Result<Option<u64>, ProduceError>) {
+    pub(super) fn complete(mut self, outcome: AppendOutcome) {
         if let Some(done) = self.done.take() {
             done.appended(self.tag, outcome);
         }

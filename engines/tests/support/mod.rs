@@ -9,7 +9,9 @@ pub(crate) mod cql_server;
 pub(crate) mod kafka;
 
 use hawser_engines::embedded::{Durability, EmbeddedConfig, EmbeddedEngine};
-use hawser_engines::log::{Appended, Log, Produce, ProduceError, Record, Topic, Wake};
+use hawser_engines::log::{
+    AppendOutcome, Appended, Log, Produce, ProduceError, Record, Topic, Wake,
+};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -19,13 +21,13 @@ use std::time::Duration;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// (tag, outcome) of a produce.
-pub(crate) type Told = (u64, Result<Option<u64>, ProduceError>);
+pub(crate) type Told = (u64, AppendOutcome);
 
 /// Sends every outcome to a channel.
 pub(crate) struct Outcomes(Mutex<Sender<Told>>);
 
 impl Appended for Outcomes {
-    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: AppendOutcome) {
         let sender = self.0.lock().expect("no holder panics");
         let _ = sender.send((tag, outcome));
     }
@@ -61,10 +63,7 @@ pub(crate) fn append(log: &dyn Log, produce: Produce) -> Result<u64, ProduceErro
 }
 
 /// The same where answers may be lost, and the offset with them.
-pub(crate) fn append_somewhere(
-    log: &dyn Log,
-    produce: Produce,
-) -> Result<Option<u64>, ProduceError> {
+pub(crate) fn append_somewhere(log: &dyn Log, produce: Produce) -> AppendOutcome {
     let (done, outcome) = outcomes();
     log.produce(produce, 0, &done)?;
     outcome.recv_timeout(PATIENCE).expect("an outcome").1

@@ -4,7 +4,7 @@ use super::error::ApiError;
 use super::{ApiServices, now_ms};
 use crate::ingest::API_DEVICE;
 use bytes::Bytes;
-use hawser_engines::log::{Appended, Produce, ProduceError, Topic};
+use hawser_engines::log::{AppendOutcome, Appended, Produce, ProduceError, Topic};
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use hawser_protocol::partition::partition;
@@ -19,10 +19,10 @@ const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(50);
 
-struct Told(SyncSender<Result<Option<u64>, ProduceError>>);
+struct Told(SyncSender<AppendOutcome>);
 
 impl Appended for Told {
-    fn appended(&self, _tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, _tag: u64, outcome: AppendOutcome) {
         // Whoever asked may have given up.
         let _ = self.0.try_send(outcome);
     }

@@ -5,7 +5,7 @@ use crate::ingest::{EmbeddedIngest, IngestConfig};
 use bytes::Bytes;
 use hawser_engines::directory::Directory;
 use hawser_engines::embedded::{Durability, EmbeddedConfig, EmbeddedEngine};
-use hawser_engines::log::{Appended, Log, Produce, ProduceError, Record, Topic};
+use hawser_engines::log::{AppendOutcome, Appended, Log, Produce, Record, Topic};
 use hawser_engines::store::Store;
 use hawser_protocol::partition::partition;
 use hawser_protocol::record::{DeliveryRecord, SourceRecord};
@@ -74,9 +74,9 @@ impl Rig {
     }
 
     pub(crate) fn append_raw(&self, records: Vec<(&str, Bytes)>) -> Vec<u64> {
-        struct Outcomes(Mutex<Sender<(u64, hawser_engines::log::AppendOutcome)>>);
+        struct Outcomes(Mutex<Sender<(u64, AppendOutcome)>>);
         impl Appended for Outcomes {
-            fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+            fn appended(&self, tag: u64, outcome: AppendOutcome) {
                 let _ = self.0.lock().unwrap().send((tag, outcome));
             }
         }

@@ -1,8 +1,8 @@
 //! A log whose appends to `delivery` fail on demand.
 
 use hawser_engines::log::{
-    Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic, Wake,
-    Watermarks,
+    AppendOutcome, Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic,
+    Wake, Watermarks,
 };
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -51,7 +51,7 @@ fn unknown() -> ProduceError {
 struct Unknown(Arc<dyn Appended>);
 
 impl Appended for Unknown {
-    fn appended(&self, tag: u64, _outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, tag: u64, _outcome: AppendOutcome) {
         self.0.appended(tag, Err(unknown()));
     }
 }

@@ -5,7 +5,7 @@ use super::message::ToControl;
 use crate::node::shared::NodeShared;
 use crate::reactor::inbox::ToCore;
 use crate::session::SessionId;
-use hawser_engines::log::{Appended, Log, Produce, ProduceError, ReadError, Topic};
+use hawser_engines::log::{AppendOutcome, Appended, Log, Produce, ReadError, Topic};
 use hawser_engines::presence::{Presence, PresenceStore};
 use hawser_engines::store::Store;
 use hawser_fanout::history::History;
@@ -208,7 +208,7 @@ fn denied(session: SessionId, code: ErrorCode) -> ToCore {
 pub(crate) fn produce_ephemeral(log: &dyn Log, record: Produce) {
     struct Nobody;
     impl Appended for Nobody {
-        fn appended(&self, _tag: u64, _outcome: Result<Option<u64>, ProduceError>) {}
+        fn appended(&self, _tag: u64, _outcome: AppendOutcome) {}
     }
     let nobody: Arc<dyn Appended> = Arc::new(Nobody);
     // Typing and presence are the first things shed.

@@ -7,7 +7,7 @@ use crate::counters::{Counter, Histogram};
 use crate::session::SessionId;
 use crate::session::connection::{Connection, Device, Role, Watches};
 use bytes::Bytes;
-use hawser_engines::log::{Produce, ProduceError, Topic};
+use hawser_engines::log::{AppendOutcome, Produce, ProduceError, Topic};
 use hawser_protocol::codes::{CloseCode, ErrorCode};
 use hawser_protocol::frame::ServerFrame;
 use hawser_protocol::ids::{ChatId, ClientMsgId, Seq, UserId};
@@ -170,7 +170,7 @@ impl Reactor {
         session: SessionId,
         client_msg_id: ClientMsgId,
         chat: &ChatId,
-        result: Result<Option<u64>, ProduceError>,
+        result: AppendOutcome,
     ) {
         match result {
             Ok(_) => {

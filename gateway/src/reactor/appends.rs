@@ -1,7 +1,7 @@
 //! Appends to the log on their way: what each was for, and their outcomes coming back.
 
 use crate::session::SessionId;
-use hawser_engines::log::{Appended, Log, Produce, ProduceError};
+use hawser_engines::log::{AppendOutcome, Appended, Log, Produce, ProduceError};
 use hawser_protocol::ids::{ChatId, ClientMsgId};
 use hawser_protocol::record::SourceRecord;
 use hawser_ring::{Receiver, Sender, Waker, mailbox};
@@ -31,7 +31,7 @@ pub(crate) enum Purpose {
 /// One outcome.
 pub(crate) struct Outcome {
     pub(crate) purpose: Purpose,
-    pub(crate) result: Result<Option<u64>, ProduceError>,
+    pub(crate) result: AppendOutcome,
 }
 
 /// The appends in flight of one core, at most `max`.
@@ -40,16 +40,16 @@ pub(crate) struct Appends {
     in_flight: Slab<Purpose>,
     max: usize,
     done: Arc<dyn Appended>,
-    outcomes: Receiver<(u64, Result<Option<u64>, ProduceError>)>,
+    outcomes: Receiver<(u64, AppendOutcome)>,
 }
 
 /// Gives outcomes to the core; called on the adapter's thread.
 struct Completions {
-    outcomes: Sender<(u64, Result<Option<u64>, ProduceError>)>,
+    outcomes: Sender<(u64, AppendOutcome)>,
 }
 
 impl Appended for Completions {
-    fn appended(&self, tag: u64, outcome: Result<Option<u64>, ProduceError>) {
+    fn appended(&self, tag: u64, outcome: AppendOutcome) {
         // There is a place for every append in flight: it is full only when the core is gone.
         let _ = self.outcomes.try_send((tag, outcome));
     }
