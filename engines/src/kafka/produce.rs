@@ -637,13 +637,15 @@ mod tests {
         };
         let skipped = door.open(batch, &mut send);
         assert!(matches!(&skipped[..], [(parked, None)] if parked.pending.tag == 2));
-        assert_eq!(door.enter(parked(&door, 4, &done), &mut send), Ok(()));
+        for tag in 4..6 {
+            assert_eq!(door.enter(parked(&door, tag, &done), &mut send), Ok(()));
+        }
         assert!(gate.late(Duration::from_secs(3_600)).is_empty());
         std::thread::sleep(Duration::from_millis(2));
         let late = gate.late(Duration::from_millis(1));
         assert_eq!(late.len(), 1);
-        assert_eq!(late[0].pending.tag, 4);
-        assert_eq!(sent, [0, 1, 3]);
+        assert_eq!(late[0].pending.tag, 5);
+        assert_eq!(sent, [0, 1, 3, 4]);
         assert!(Arc::ptr_eq(&door, &gate.door("a", 3)));
         assert_eq!(told.try_recv(), Ok((2, Ok(None))));
     }

@@ -20,14 +20,15 @@ pub(super) struct Errands {
 }
 
 impl Errands {
-    pub(super) fn start(threads: u32) -> std::io::Result<Self> {
+    /// `what` they do is in their names.
+    pub(super) fn start(what: &str, threads: u32) -> std::io::Result<Self> {
         let mut errands = Self {
             queue: Arc::default(),
             threads: Vec::new(),
         };
         for index in 0..threads {
             let queue = Arc::clone(&errands.queue);
-            let name = format!("hawser-ingest-ask-{index}");
+            let name = format!("hawser-{what}-{index}");
             let thread = std::thread::Builder::new().name(name);
             errands.threads.push(thread.spawn(move || queue.serve())?);
         }

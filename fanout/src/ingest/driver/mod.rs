@@ -134,7 +134,12 @@ struct Shared {
     directory: Arc<dyn Directory>,
     config: DriverConfig,
     counters: Arc<IngestCounters>,
-    errands: Errands,
+    /// Questions to the store. Apart from all others: messages wait for them.
+    questions: Errands,
+    /// Calls to the log: while a group's coordinator moves, commits wait for seconds.
+    calls: Errands,
+    /// Groups that changed, to the directory, which may be away.
+    changes: Errands,
     stages: stages::Stages,
     stop: AtomicBool,
     /// Numbers of sessions.
@@ -168,7 +173,9 @@ impl Driver {
             directory,
             config,
             counters: Arc::default(),
-            errands: Errands::start(ERRAND_THREADS)?,
+            questions: Errands::start("ask", ERRAND_THREADS)?,
+            calls: Errands::start("log", ERRAND_THREADS)?,
+            changes: Errands::start("groups", ERRAND_THREADS)?,
             stages: stages::Stages::default(),
             stop: AtomicBool::new(false),
             sessions: AtomicU64::new(1),
@@ -294,7 +301,7 @@ impl Shared {
         *at = Some(now);
         drop(at);
         let shared = Arc::clone(self);
-        self.errands.run(move || {
+        self.calls.run(move || {
             // The log's trouble is told by whoever reads from it.
             let Ok(ends) = shared.log.ends(Topic::ChatMessages) else {
                 return;

@@ -239,7 +239,7 @@ impl Source {
         self.phase = Phase::Opening;
         let (shared, address) = (Arc::clone(&self.shared), self.address.clone());
         let partition = self.partition;
-        self.shared.errands.run(move || {
+        self.shared.calls.run(move || {
             let wake: Arc<dyn Wake> = address.bell.clone();
             address.tell(News::Opened(open(&shared, partition, wake)));
         });
@@ -345,7 +345,7 @@ impl Source {
         }
         self.asking = true;
         let (shared, address) = (Arc::clone(&self.shared), self.address.clone());
-        self.shared.errands.run(move || {
+        self.shared.questions.run(move || {
             address.tell(News::Asked(questions.ask(shared.store.as_ref())));
         });
     }
@@ -436,7 +436,7 @@ impl Source {
             None => {}
             Some(Next::Show(groups)) => {
                 let (shared, address) = (Arc::clone(&self.shared), self.address.clone());
-                self.shared.errands.run(move || {
+                self.shared.changes.run(move || {
                     let mut all = groups.iter();
                     let shown = all.try_for_each(|(g, seq)| shared.directory.apply_group(g, *seq));
                     address.tell(News::Shown(id, shown));

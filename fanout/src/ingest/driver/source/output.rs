@@ -74,7 +74,7 @@ impl Source {
         self.commit_at = now + COMMIT_EVERY;
         let (shared, address) = (Arc::clone(&self.shared), self.address.clone());
         let (generation, partition) = (self.generation, self.partition);
-        self.shared.errands.run(move || {
+        self.shared.calls.run(move || {
             let topic = Topic::ChatMessages;
             let log = &shared.log;
             let outcome = log.commit_in(generation, INGEST_GROUP, topic, partition, next);
@@ -99,7 +99,7 @@ impl Source {
         };
         let (shared, address) = (Arc::clone(&self.shared), self.address.clone());
         let (partition, low) = (self.partition, self.recall.low());
-        self.shared.errands.run(move || {
+        self.shared.calls.run(move || {
             let found = recall::stretch(shared.log.as_ref(), partition, low, to);
             address.tell(News::Recalled(found));
         });
