@@ -74,8 +74,8 @@ share.coordinator.state.topic.replication.factor=$2
 share.coordinator.state.topic.min.isr=$(($2 > 1 ? 2 : 1))
 group.initial.rebalance.delay.ms=0
 # Small machine: few threads, small buffers, a dead broker noticed soon.
-num.network.threads=1
-num.io.threads=2
+num.network.threads=2
+num.io.threads=4
 num.replica.fetchers=1
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500

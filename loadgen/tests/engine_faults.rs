@@ -15,7 +15,8 @@ fn holds(names: &[&str], more: &[&str]) {
         return;
     };
     let _one = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../dev/faults");
+    let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo test says where it is");
+    let program = format!("{here}/../dev/faults");
     let mut command = Command::new(program);
     command
         .args(names)

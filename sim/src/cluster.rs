@@ -13,7 +13,7 @@ use hawser_fanout::ingest::{Core, IngestConfig, Recollection};
 use hawser_protocol::ids::{ChatId, Seq};
 use hawser_protocol::lanes::Lanes;
 use hawser_protocol::partition::partition;
-use hawser_protocol::record::{DeliveryRecord, SourceRecord};
+use hawser_protocol::record::{DeliveryKind, DeliveryRecord, SourceRecord};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -30,7 +30,8 @@ const RESTART_MS: u64 = 30;
 pub(crate) struct Entry {
     pub(crate) value: Bytes,
     pub(crate) record: DeliveryRecord,
-    /// The same source record was delivered here before: the edge may leave it out.
+    /// The same source record was delivered here before, or a receipt of before one that was (once more, after a
+    /// crash, it tells more members): the edge may leave it out.
     pub(crate) repeat: bool,
 }
 
@@ -145,7 +146,10 @@ impl Cluster {
         };
         let log = &mut self.delivery[produce.partition as usize];
         let place = (record.source_partition, record.source_seq, record.sub_index);
-        let repeat = !log.seen.insert(place);
+        let receipt = matches!(record.kind, DeliveryKind::Receipt { .. });
+        let later = (place.0, Seq(u64::MAX), u16::MAX);
+        let passed = receipt && log.seen.range(place..=later).next().is_some();
+        let repeat = !log.seen.insert(place) || passed;
         log.entries.push(Entry {
             value: produce.value.clone(),
             record,

@@ -78,7 +78,8 @@ impl Cluster {
 
     /// Runs dev/engines on it; what it prints.
     pub(crate) fn engines(&self, arguments: &[&str]) -> String {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dev/engines");
+        let script =
+            PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../dev/engines");
         let output = Command::new(script)
             .args(arguments)
             .env("HAWSER_ENGINES_RUN", self.folder.path())
