@@ -17,7 +17,7 @@ fn the_document_in_docs_is_current() {
     let here = std::env::var("CARGO_MANIFEST_DIR").unwrap();
     let path = format!("{here}/../docs/openapi.json");
     if std::env::var_os("HAWSER_WRITE_DOCS").is_some() {
-        std::fs::write(path, document()).unwrap();
+        std::fs::write(&path, document()).unwrap();
     }
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let way_out = "cargo run -p hawser-fanout -- openapi > docs/openapi.json";
