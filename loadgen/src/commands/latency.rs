@@ -78,8 +78,12 @@ const STAGES: [(&str, f64, &str); 7] = [
         "delivery log → edge",
     ),
 ];
-/// Of these, the ones that follow each other between the edge and the receiver's edge.
-const IN_A_ROW: [usize; 5] = [1, 2, 3, 4, 6];
+/// Of these, the ones that follow each other between the edge and the delivery log.
+const BEFORE_DELIVERY: [usize; 4] = [1, 2, 3, 4];
+/// A delivery record has its message's time: this one is measured from the edge on, and told from the delivery log on.
+const FROM_THE_EDGE_ON: usize = 6;
+/// Seconds for what is still on its way when the load ends, unless the run says otherwise.
+const SETTLE_S: u32 = 120;
 
 /// One rate and one body.
 #[derive(Debug, Clone, Serialize)]
@@ -191,6 +195,9 @@ fn one(
         format!("--prefix=lat{}x{number}u", std::process::id()),
         "--quiet".to_owned(),
     ];
+    let patient = args.run.iter().any(|word| word.starts_with("--settle-s"));
+    let settle = (!patient).then(|| format!("--settle-s={SETTLE_S}"));
+    let own = own.into_iter().chain(settle).collect::<Vec<_>>();
     let run = Args::try_parse_from(own.iter().chain(&args.run))?;
     run.check().map_err(anyhow::Error::msg)?;
     Ok(run)
@@ -235,8 +242,12 @@ fn cell(rate: f64, body: usize, report: &Report, begin: &Look, end: &Look) -> Ce
             .mean_since(&begin.page, metric)
             .map(|mean| mean * us / 1_000.0)
     };
-    let stages: Vec<Option<f64>> = STAGES.iter().map(mean).collect();
-    let in_a_row: Option<f64> = IN_A_ROW.iter().map(|at| stages[*at]).sum();
+    let mut stages: Vec<Option<f64>> = STAGES.iter().map(mean).collect();
+    let before: Option<f64> = BEFORE_DELIVERY.iter().map(|at| stages[*at]).sum();
+    let between_edges = stages[FROM_THE_EDGE_ON];
+    stages[FROM_THE_EDGE_ON] = between_edges
+        .zip(before)
+        .map(|(whole, before)| (whole - before).max(0.0));
     let sent = (report.sent_per_s * report.load_s).max(1.0);
     let cpu = |((name, before), (_, after)): (&(String, u64), &(String, u64))| {
         let ms = after.saturating_sub(*before) as f64 * TICK_MS;
@@ -256,7 +267,7 @@ fn cell(rate: f64, body: usize, report: &Report, begin: &Look, end: &Look) -> Ce
             .map(|(_, _, title)| *title)
             .zip(stages)
             .collect(),
-        ends_ms: in_a_row.map(|sum| (report.deliver.mean_ms - sum).max(0.0)),
+        ends_ms: between_edges.map(|whole| (report.deliver.mean_ms - whole).max(0.0)),
         cpu_us: begin.ticks.iter().zip(&end.ticks).map(cpu).collect(),
         not_sent: report.shed + report.findings.refused + report.findings.unanswered,
         clean: report.clean(),
