@@ -99,7 +99,7 @@ pub struct KafkaConfig {
     /// How batches are compressed. Default lz4.
     pub compression: Compression,
     /// How long a record waits for company on its way to a broker, up to 1 s, beyond what it waits for those of its
-    /// partition that are on their way. Default zero.
+    /// partition that are on their way. Default 0.5 ms.
     pub linger: Duration,
     /// A batch of one partition leaves at this size at the latest, KiB, from 1 to 1,024. Default 256.
     pub batch_kib: u32,
@@ -179,7 +179,7 @@ impl KafkaConfig {
             queue_records_max: 65_536,
             queue_kib_max: 65_536,
             compression: Compression::default(),
-            linger: Duration::ZERO,
+            linger: Duration::from_micros(500),
             batch_kib: 256,
             batch_records_max: 10_000,
             produce_timeout: Duration::from_secs(10),

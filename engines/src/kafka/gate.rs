@@ -103,7 +103,7 @@ impl Door {
             match send(&next) {
                 Ok(()) => {
                     state.given += 1;
-                    bytes += next.record.value.len() + next.record.key.len();
+                    bytes += next.pending.bytes();
                 }
                 Err(error) => refused.push((next, Some(error))),
             }

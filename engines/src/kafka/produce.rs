@@ -49,6 +49,10 @@ impl Pending {
         self.since
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn answer(&self, outcome: AppendOutcome) {
         if !self.answered.swap(true, Ordering::AcqRel) {
             self.done.appended(self.tag, outcome);

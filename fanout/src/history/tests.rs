@@ -300,12 +300,7 @@ fn typing_is_told_to_the_chats_members_by_partition_and_by_members_alone() {
         }
         told.extend(recipients);
     }
-    assert_eq!(
-        told,
-        users(&["alice", "bob", "carol", "dave"])
-            .into_iter()
-            .collect()
-    );
+    assert_eq!(told, users(&["alice", "bob", "carol", "dave"]));
     for id in [CREW, "g:nowhere", "dm:alice:bob"] {
         let refused = signals::typing(&*store, &user("mallory"), &chat(id), false, PARTITIONS, 5);
         assert_eq!(refused.map(|r| r.len()), Err(ErrorCode::NotMember));

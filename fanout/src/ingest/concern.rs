@@ -22,7 +22,7 @@ struct Recent {
 #[derive(Debug, Default)]
 pub(super) struct Concern {
     groups: AHashMap<ChatId, Recent>,
-    /// Authors and marks in `groups`, or some more.
+    /// Authors and marks in `groups`.
     kept: usize,
 }
 
@@ -42,6 +42,7 @@ impl Concern {
             && let Some((gone, _)) = recent.authors.pop_front()
         {
             recent.after = gone;
+            self.kept -= 1;
         }
     }
 

@@ -51,13 +51,15 @@ fn concerned(
     if group.at(place.seq).nth(RECEIPT_MEMBERS_MAX).is_some() {
         return Ok(BTreeSet::from([user.clone()]));
     }
-    let Some(mut told) = memory.concern().of(chat, user, marks) else {
-        let group = memory.group(chat, store)?;
-        return Ok(group.at(place.seq).map(|m| m.user.clone()).collect());
-    };
+    let authors = memory.concern().of(chat, user, marks);
     let group = memory.group(chat, store)?;
-    told.retain(|author| group.has(author, place.seq));
-    Ok(told)
+    Ok(match authors {
+        Some(mut authors) => {
+            authors.retain(|author| group.has(author, place.seq));
+            authors
+        }
+        None => group.at(place.seq).map(|m| m.user.clone()).collect(),
+    })
 }
 
 /// Nobody has what is not there yet, and what is read was delivered.

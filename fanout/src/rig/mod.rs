@@ -18,7 +18,7 @@ pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-pub(crate) fn users(names: &[&str]) -> Vec<UserId> {
+pub(crate) fn users<C: FromIterator<UserId>>(names: &[&str]) -> C {
     names.iter().map(|name| user(name)).collect()
 }
 

@@ -12,6 +12,8 @@ impl Appended for Told {
     }
 }
 
+const VALUE: &[u8] = b"12345678";
+
 fn pending_at(door: &Arc<Door>, tag: u64, done: &Arc<dyn Appended>) -> Arc<Pending> {
     Arc::new(Pending {
         tag,
@@ -19,7 +21,7 @@ fn pending_at(door: &Arc<Door>, tag: u64, done: &Arc<dyn Appended>) -> Arc<Pendi
         since: Instant::now(),
         answered: AtomicBool::new(false),
         door: Arc::clone(door),
-        bytes: 0,
+        bytes: VALUE.len(),
     })
 }
 
@@ -111,7 +113,7 @@ fn parked(door: &Arc<Door>, tag: u64, done: &Arc<dyn Appended>) -> Parked {
             topic: crate::log::Topic::Delivery,
             partition: 0,
             key: bytes::Bytes::new(),
-            value: bytes::Bytes::from_static(b"12345678"),
+            value: bytes::Bytes::from_static(VALUE),
             timestamp_ms: 1,
         },
         pending: pending_at(door, tag, done),

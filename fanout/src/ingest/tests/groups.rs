@@ -181,7 +181,7 @@ fn a_change_is_a_message_to_those_before_and_those_after() {
             assert_eq!(got.op, body);
             recipients.extend(some);
         }
-        assert_eq!(recipients, users(&to).into_iter().collect());
+        assert_eq!(recipients, users(&to));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::ingest::{Core, Plan, TIME_MS_MIN, Verdict};
 use crate::rig::engine::{CONFIG, PARTITIONS, Rig};
 use crate::rig::{
     NOW_MS, at, chat, create, deliveries, device, envelope, group_op, id_at, plain, receipt, sent,
-    user,
+    user, users,
 };
 use bytes::Bytes;
 use hawser_engines::log::Topic;
@@ -309,10 +309,6 @@ fn receipt_told(plan: &Plan) -> (BTreeSet<UserId>, Option<(u64, u64)>) {
         to.extend(recipients);
     }
     (to, marks)
-}
-
-fn users(names: &[&str]) -> BTreeSet<UserId> {
-    names.iter().map(|name| user(name)).collect()
 }
 
 #[test]
