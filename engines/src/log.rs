@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Topics of the design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,6 +128,30 @@ pub type AppendOutcome = Result<Option<u64>, ProduceError>;
 pub trait Appended: Send + Sync {
     /// `tag` is the one given to `produce`.
     fn appended(&self, tag: u64, outcome: AppendOutcome);
+    /// `Some`: the records that are produced for it are one stream. The log breaks it off with the first outcome that is an
+    /// error, and refuses what else it was given of it and has not begun to append: what it holds of a stream in a partition
+    /// is a beginning of it, without holes. It does not become impatient with a stream, who waits for it may break it off.
+    /// `None`: each record stands for itself.
+    fn stream(&self) -> Option<&Stream> {
+        None
+    }
+}
+
+/// Whether more of a stream of records may be appended. Who repeats one makes another, and begins before the hole.
+#[derive(Debug, Default)]
+pub struct Stream(AtomicBool);
+
+impl Stream {
+    /// Nothing more of it is appended.
+    pub fn break_off(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it was broken off.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Called, on a thread of the adapter, when a consumer's queue goes from empty to non-empty;
@@ -207,11 +232,11 @@ pub trait Log: Send + Sync {
     /// rise while the log is open: positions, offsets and readers of the one before are not those of the new one.
     fn generation(&self, topic: Topic) -> u16;
     /// Enqueues one record; never blocks. The outcome goes to `done` with `tag`, exactly once,
-    /// unless this call itself fails. "Appended" means durable: fsynced (embedded), acks=all (Kafka);
+    /// unless this call itself fails, which breaks no stream. "Appended" means durable: fsynced (embedded), acks=all (Kafka);
     /// for ephemeral topics it means queued. Records of one thread to one partition keep their order.
     ///
     /// # Errors
-    /// Refused at once: the bounded queue is full or the log is known to be down.
+    /// Refused at once: the bounded queue is full, the log is known to be down, or the stream is broken.
     fn produce(
         &self,
         record: Produce,

@@ -6,11 +6,12 @@
 mod support;
 
 use hawser_engines::kafka::{KafkaConfig, KafkaLog, KafkaRetention};
-use hawser_engines::log::{AppendOutcome, Appended, Log, ProduceError, Start, Topic};
+use hawser_engines::log::{AppendOutcome, Appended, Log, ProduceError, Start, Stream, Topic};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use support::kafka::Cluster;
 use support::{NoWake, PATIENCE, Told, append, append_somewhere, read_all, record};
 
@@ -338,4 +339,115 @@ fn a_killed_leader_and_a_killed_cluster_lose_nothing_acknowledged_and_are_answer
         let _ = consumer.poll(1_000, &mut |record| assert!(got.insert(record.offset)));
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The outcomes of one stream.
+struct Streamed(Mutex<Sender<Told>>, Stream);
+
+impl Appended for Streamed {
+    fn appended(&self, tag: u64, outcome: AppendOutcome) {
+        // Of a stream that was given up nobody listens.
+        let _ = self.0.lock().unwrap().send((tag, outcome));
+    }
+
+    fn stream(&self) -> Option<&Stream> {
+        Some(&self.1)
+    }
+}
+
+/// Numbers, in order, each session of them from the first that is not acknowledged, until told to stop and all are.
+/// Returns how many there are, and how many sessions it took.
+fn numbers(log: &dyn Log, stop: &AtomicBool) -> (u64, u32) {
+    let (mut acknowledged, mut sessions) = (0_u64, 0);
+    loop {
+        sessions += 1;
+        let (sender, told) = channel();
+        let done: Arc<dyn Appended> = Arc::new(Streamed(Mutex::new(sender), Stream::default()));
+        let (mut next, mut got) = (acknowledged, BTreeSet::new());
+        let mut since = Instant::now();
+        loop {
+            let stopped = stop.load(Ordering::Acquire);
+            if stopped && acknowledged > 0 && next == acknowledged {
+                return (acknowledged, sessions);
+            }
+            if !stopped {
+                let value = next.to_string();
+                let mut one = record(Topic::Delivery, 1, value.as_bytes());
+                // What is older than a day expires.
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+                one.timestamp_ms = u64::try_from(now.as_millis()).unwrap();
+                // Refused at once: the same again, as ingest does.
+                next += u64::from(log.produce(one, next, &done).is_ok());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            let outcomes: Vec<Told> = told.try_iter().collect();
+            let failed = outcomes.iter().any(|(_, outcome)| outcome.is_err());
+            got.extend(
+                outcomes
+                    .into_iter()
+                    .filter(|(_, o)| o.is_ok())
+                    .map(|(n, _)| n),
+            );
+            while got.remove(&acknowledged) {
+                acknowledged += 1;
+                since = Instant::now();
+            }
+            // As ingest is: impatient, and it begins again while what it gave is still on its way.
+            let late = next > acknowledged && since.elapsed() > Duration::from_millis(700);
+            if failed || late {
+                done.stream().unwrap().break_off();
+                break;
+            }
+        }
+    }
+}
+
+/// An edge takes what is not above the last number for a repetition: none may come for the first time after a later one.
+fn no_holes(log: &dyn Log, count: u64) {
+    let mut next = 0;
+    for found in read_all(log, Topic::Delivery, 1, 0) {
+        let number: u64 = std::str::from_utf8(&found.value).unwrap().parse().unwrap();
+        assert!(number <= next, "{number} came, and {next} never before it");
+        next = next.max(number + 1);
+    }
+    assert!(next >= count, "{next} of {count}");
+}
+
+#[test]
+fn g2_a_stream_that_outages_break_off_has_no_holes() {
+    let Some(cluster) = Cluster::up(3, 28_192) else {
+        return;
+    };
+    let mut config = KafkaConfig::new(cluster.address());
+    config.partitions = 4;
+    let log: Arc<dyn Log> = Arc::new(KafkaLog::open(config).unwrap());
+    let stop = AtomicBool::new(false);
+    let (count, sessions) = std::thread::scope(|scope| {
+        let numbers = scope.spawn(|| numbers(&*log, &stop));
+        let all = ["kafka-1", "kafka-2", "kafka-3"];
+        let during = |what: &str, names: &[&str], ms| {
+            cluster.engines(&[&[what], names].concat());
+            std::thread::sleep(Duration::from_millis(ms));
+        };
+        std::thread::sleep(Duration::from_secs(1));
+        // One that is silent, which may be the leader; then all of them, for less and more than it takes to be missed.
+        for one in all {
+            during("stop", &[one], 1_200);
+            during("cont", &[one], 800);
+        }
+        during("stop", &all, 400);
+        during("cont", &all, 1_000);
+        during("stop", &all, 1_500);
+        during("cont", &all, 1_500);
+        during("kill", &["kafka-1"], 1_500);
+        during("start", &["kafka-1"], 500);
+        stop.store(true, Ordering::Release);
+        numbers.join().unwrap()
+    });
+    println!("{count} numbers in {sessions} sessions");
+    assert!(
+        count > 500 && sessions > 1,
+        "{count} in {sessions}: nothing was broken off"
+    );
+    no_holes(&*log, count);
 }

@@ -196,6 +196,12 @@ impl Committer {
     /// Writes the jobs as one batch. When the hook cannot judge one, each goes alone, so that only
     /// the culprit is refused.
     fn commit(&mut self, jobs: Vec<Job>) {
+        let broken = |job: &Job| matches!(job, Job::Produce { ack, .. } if ack.is_broken());
+        let (broken, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(broken);
+        let reason = "a record of the same stream before it was not appended";
+        broken
+            .into_iter()
+            .for_each(|job| fail(job, &refused(reason, 1_000)));
         let tables = match self.core.tables() {
             Ok(tables) => tables,
             Err(reason) => {

@@ -3,7 +3,7 @@
 use super::directory::DirectoryOp;
 use super::hook::CommitHook;
 use crate::directory::DirectoryError;
-use crate::log::{AppendOutcome, Appended, Produce, ProduceError};
+use crate::log::{AppendOutcome, Appended, Produce, ProduceError, Stream};
 use crate::store::{StoreError, StoreOp};
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
@@ -26,8 +26,14 @@ impl Ack {
 
     pub(super) fn complete(mut self, outcome: AppendOutcome) {
         if let Some(done) = self.done.take() {
-            done.appended(self.tag, outcome);
+            tell(&*done, self.tag, outcome);
         }
+    }
+
+    /// Whether a record before it, of the same stream, was not appended.
+    pub(super) fn is_broken(&self) -> bool {
+        let stream = self.done.as_ref().and_then(|done| done.stream());
+        stream.is_some_and(Stream::is_broken)
     }
 
     /// The call to `produce` itself fails: the callback is not called.
@@ -39,9 +45,18 @@ impl Ack {
 impl Drop for Ack {
     fn drop(&mut self) {
         if let Some(done) = self.done.take() {
-            done.appended(self.tag, Err(unknown("the commit thread ended")));
+            tell(&*done, self.tag, Err(unknown("the commit thread ended")));
         }
     }
+}
+
+fn tell(done: &dyn Appended, tag: u64, outcome: AppendOutcome) {
+    if outcome.is_err()
+        && let Some(stream) = done.stream()
+    {
+        stream.break_off();
+    }
+    done.appended(tag, outcome);
 }
 
 /// Something for the commit thread.

@@ -41,7 +41,8 @@ impl KafkaConfig {
             .set("linger.ms", millis(self.linger))
             .set("batch.size", (u64::from(self.batch_kib) << 10).to_string())
             .set("batch.num.messages", self.batch_records_max.to_string())
-            .set("message.timeout.ms", millis(self.produce_timeout))
+            // None times out: those behind it in its partition would be appended without it. The watch tells who waits.
+            .set("message.timeout.ms", "0")
             .set("request.timeout.ms", millis(self.call_timeout))
             .set(
                 "queue.buffering.max.messages",

@@ -115,7 +115,9 @@ impl Door {
     fn late(&self, longer_than: Duration) -> Vec<Parked> {
         let mut state = self.lock();
         let late = |parked: &Parked| {
-            parked.pending.answered() || parked.pending.since().elapsed() >= longer_than
+            let pending = &parked.pending;
+            let old = || !pending.in_stream() && pending.since().elapsed() >= longer_than;
+            pending.answered() || old()
         };
         let count = state.waiting.iter().take_while(|p| late(p)).count();
         state.waiting.drain(..count).collect()

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::KafkaError;
 use super::gate::{Batch, Door, Gate, Parked};
 use super::health::Health;
-use crate::log::{AppendOutcome, Appended, Produce, ProduceError};
+use crate::log::{AppendOutcome, Appended, Produce, ProduceError, Stream};
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
@@ -53,7 +53,27 @@ impl Pending {
         self.bytes
     }
 
+    /// Nothing of its stream, if it is of one, is sent any more.
+    pub(super) fn break_off(&self) {
+        if let Some(stream) = self.done.stream() {
+            stream.break_off();
+        }
+    }
+
+    /// Whether its place among others matters.
+    pub(super) fn in_stream(&self) -> bool {
+        self.done.stream().is_some()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.done.stream().is_some_and(Stream::is_broken)
+    }
+
     fn answer(&self, outcome: AppendOutcome) {
+        if outcome.is_err() && !self.answered() {
+            // First: who sees that it has its outcome sends none of those behind it.
+            self.break_off();
+        }
         if !self.answered.swap(true, Ordering::AcqRel) {
             self.done.appended(self.tag, outcome);
         }
@@ -71,8 +91,7 @@ impl Waiting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long the oldest record without an outcome waits.
-    pub(super) fn oldest(&self) -> Option<Duration> {
+    fn oldest(&self) -> Option<Duration> {
         let mut list = self.lock();
         while list.front().is_some_and(|p| p.answered()) {
             list.pop_front();
@@ -80,8 +99,9 @@ impl Waiting {
         list.front().map(|p| p.since.elapsed())
     }
 
-    /// Answers "unknown" for what waits longer than this.
-    pub(super) fn give_up(&self, longer_than: Duration) {
+    /// Answers "unknown" for what waits longer than this. It stays on its way: librdkafka lets no record time out, because
+    /// those behind it would go on without it.
+    fn give_up(&self, longer_than: Duration, reason: &str) {
         loop {
             let late = {
                 let mut list = self.lock();
@@ -93,7 +113,7 @@ impl Waiting {
             // Outside the lock: the callback may produce again.
             let Some(late) = late else { return };
             late.answer(Err(ProduceError::Unknown {
-                reason: "no Kafka broker answers".to_owned(),
+                reason: reason.to_owned(),
             }));
         }
     }
@@ -246,6 +266,7 @@ impl Durable {
     }
 
     fn send(&self, door: &Door, parked: &Parked) -> Result<(), ProduceError> {
+        whole(&parked.pending)?;
         let record = &parked.record;
         let native = BaseRecord::with_opaque_to(&door.topic, Arc::clone(&parked.pending))
             .partition(number(door.partition))
@@ -266,7 +287,10 @@ impl Durable {
         if !pending.door.left() {
             return;
         }
-        let send = |parked: &Parked| self.send(&pending.door, parked);
+        let send = |parked: &Parked| {
+            let sent = self.send(&pending.door, parked);
+            sent.inspect_err(|_| parked.pending.break_off())
+        };
         for (parked, error) in pending.door.open(self.batch, send) {
             self.gate.release(parked.pending.bytes);
             if let Some(error) = error {
@@ -289,7 +313,10 @@ impl Durable {
 pub(super) struct Producers {
     durable: Arc<Durable>,
     ephemeral: Ephemeral,
-    pub(super) waiting: Waiting,
+    /// Those that stand for themselves, and are given up in time.
+    waiting: Waiting,
+    /// Those of streams.
+    streams: Waiting,
     health: Arc<Health>,
 }
 
@@ -305,6 +332,7 @@ impl Producers {
             durable: Durable::new(config, health)?,
             ephemeral,
             waiting: Waiting::default(),
+            streams: Waiting::default(),
             health: Arc::clone(health),
         })
     }
@@ -340,6 +368,7 @@ impl Producers {
         };
         let entered = door.enter(parked, |parked| durable.send(&door, parked));
         match entered {
+            Ok(()) if pending.in_stream() => self.streams.lock().push_back(pending),
             Ok(()) => self.waiting.lock().push_back(pending),
             Err(_) => durable.gate.release(bytes),
         }
@@ -362,6 +391,21 @@ impl Producers {
             .payload(&record.value[..]);
         let sent = self.ephemeral.send(native);
         sent.map_err(|(error, _)| not_taken(&error))
+    }
+
+    /// How long the oldest record without an outcome waits.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        self.waiting.oldest().max(self.streams.oldest())
+    }
+
+    /// Answers for records whose brokers do not, where `down` for all that wait longer than a moment.
+    pub(super) fn give_up(&self, down: bool) {
+        let config = &self.durable.config;
+        let (after, reason) = match down {
+            true => (config.down_timeout, "no Kafka broker answers"),
+            false => (config.produce_timeout, "no broker acknowledged it in time"),
+        };
+        self.waiting.give_up(after, reason);
     }
 
     /// Looked at now and then, by the watch.
@@ -396,6 +440,15 @@ impl Drop for Producers {
         // What librdkafka has gets its outcome from its end, what it never got here.
         drop(self.durable.put(None));
         self.durable.refuse_late(Duration::ZERO);
+    }
+}
+
+/// Nothing goes on where a record of the same stream did not.
+fn whole(pending: &Pending) -> Result<(), ProduceError> {
+    let reason = "a record of the same stream before it was not appended";
+    match pending.is_broken() {
+        true => Err(refused(reason, DOWN_RETRY_MS)),
+        false => Ok(()),
     }
 }
 

@@ -26,7 +26,7 @@ fn tick(shared: &Shared) {
     shared.groups.serve();
     shared.producers.serve();
     let health = &shared.health;
-    if health.probe_due(shared.producers.waiting.oldest()) {
+    if health.probe_due(shared.producers.oldest()) {
         let (was_down, mark) = (health.down(), health.mark());
         let probe = || shared.admin.answers(&shared.probe_topic, PROBE);
         // One of several brokers may hang: a second try most likely asks another.
@@ -44,7 +44,5 @@ fn tick(shared: &Shared) {
             }
         }
     }
-    if health.down() {
-        shared.producers.waiting.give_up(shared.config.down_timeout);
-    }
+    shared.producers.give_up(health.down());
 }

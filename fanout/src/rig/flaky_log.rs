@@ -1,8 +1,8 @@
 //! A log whose appends to `delivery` fail on demand.
 
 use hawser_engines::log::{
-    AppendOutcome, Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic,
-    Wake, Watermarks,
+    AppendOutcome, Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start,
+    Stream, Topic, Wake, Watermarks,
 };
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -52,7 +52,18 @@ struct Unknown(Arc<dyn Appended>);
 
 impl Appended for Unknown {
     fn appended(&self, tag: u64, _outcome: AppendOutcome) {
+        break_off(&self.0);
         self.0.appended(tag, Err(unknown()));
+    }
+
+    fn stream(&self) -> Option<&Stream> {
+        self.0.stream()
+    }
+}
+
+fn break_off(done: &Arc<dyn Appended>) {
+    if let Some(stream) = done.stream() {
+        stream.break_off();
     }
 }
 
@@ -65,6 +76,13 @@ impl Log for FlakyLog {
     ) -> Result<(), ProduceError> {
         if record.topic != Topic::Delivery {
             return self.log.produce(record, tag, done);
+        }
+        let broken = done.stream().is_some_and(Stream::is_broken);
+        if broken {
+            return Err(ProduceError::Refused {
+                reason: "the stream is broken".to_owned(),
+                retry_after_ms: 1,
+            });
         }
         let count = self.appends.fetch_add(1, Ordering::SeqCst);
         let mut flaws = self.flaws.lock().unwrap();
@@ -82,6 +100,7 @@ impl Log for FlakyLog {
                 self.log.produce(record, tag, &told)
             }
             Some(Flaw::Lost) => {
+                break_off(done);
                 done.appended(tag, Err(unknown()));
                 Ok(())
             }

@@ -5,6 +5,19 @@ use std::sync::mpsc::{Sender, channel};
 
 struct Told(Mutex<Sender<(u64, AppendOutcome)>>);
 
+/// The same, of records that are one stream.
+struct InStream(Told, Stream);
+
+impl Appended for InStream {
+    fn appended(&self, tag: u64, outcome: AppendOutcome) {
+        self.0.appended(tag, outcome);
+    }
+
+    fn stream(&self) -> Option<&Stream> {
+        Some(&self.1)
+    }
+}
+
 impl Appended for Told {
     fn appended(&self, tag: u64, outcome: AppendOutcome) {
         let sender = self.0.lock().expect("no holder panics");
@@ -94,9 +107,9 @@ fn giving_up_answers_the_late_ones_once_and_in_order() {
     assert_eq!(told.recv().expect("an outcome"), (0, Ok(Some(9))));
     assert!(waiting.oldest().is_some(), "the second waits");
     assert_eq!(waiting.lock().len(), 2, "the answered one has left");
-    waiting.give_up(Duration::from_secs(3_600));
+    waiting.give_up(Duration::from_secs(3_600), "late");
     assert_eq!(waiting.lock().len(), 2, "not late");
-    waiting.give_up(Duration::ZERO);
+    waiting.give_up(Duration::ZERO, "late");
     for tag in 1..3 {
         let (got, outcome) = told.recv().expect("an outcome");
         assert_eq!(got, tag);
@@ -202,4 +215,82 @@ fn what_was_answered_while_it_waited_is_not_sent_and_the_late_are_taken_out() {
     assert_eq!(sent, [0, 1, 3, 4]);
     assert!(Arc::ptr_eq(&door, &gate.door("a", 3)));
     assert_eq!(told.try_recv(), Ok((2, Ok(None))));
+}
+
+#[test]
+fn nothing_of_a_stream_is_sent_behind_a_record_that_failed_and_others_are() {
+    let (sender, told) = channel();
+    let alone: Arc<dyn Appended> = Arc::new(Told(Mutex::new(sender.clone())));
+    let stream = || -> Arc<dyn Appended> {
+        Arc::new(InStream(
+            Told(Mutex::new(sender.clone())),
+            Stream::default(),
+        ))
+    };
+    let (first, second) = (stream(), stream());
+    let door = Gate::new(16, 1_024).door("a", 0);
+    let mut sent = Vec::new();
+    let mut send = |parked: &Parked| -> Result<(), ProduceError> {
+        whole(&parked.pending)?;
+        sent.push(parked.pending.tag);
+        Ok(())
+    };
+    let failing = parked(&door, 0, &first);
+    let pending = Arc::clone(&failing.pending);
+    let others = [(1, &alone), (2, &first), (3, &second), (4, &first)];
+    assert_eq!(door.enter(failing, &mut send), Ok(()));
+    for (tag, done) in others {
+        assert_eq!(door.enter(parked(&door, tag, done), &mut send), Ok(()));
+    }
+    pending.answer(Err(refused("no", 1)));
+    assert!(!door.left() && door.left());
+    let batch = Batch {
+        records_max: 10,
+        bytes_max: 1_024,
+    };
+    let refused_tags: Vec<u64> = door
+        .open(batch, &mut send)
+        .iter()
+        .map(|(parked, error)| {
+            assert!(error.is_some());
+            parked.pending.tag
+        })
+        .collect();
+    assert_eq!(refused_tags, [2, 4]);
+    assert!(door.enter(parked(&door, 5, &first), &mut send).is_err());
+    assert_eq!(door.enter(parked(&door, 6, &second), &mut send), Ok(()));
+    assert_eq!(sent, [0, 1, 3, 6]);
+    assert_eq!(told.try_recv().map(|(tag, _)| tag), Ok(0));
+}
+
+#[test]
+fn a_record_that_stands_for_itself_is_given_up_and_one_of_a_stream_is_not() {
+    let (sender, _told) = channel();
+    let alone: Arc<dyn Appended> = Arc::new(Told(Mutex::new(sender.clone())));
+    let stream: Arc<dyn Appended> = Arc::new(InStream(Told(Mutex::new(sender)), Stream::default()));
+    let gate = Gate::new(16, 1_024);
+    for (name, done, given_up) in [("a", &alone, 2), ("b", &stream, 0)] {
+        let door = gate.door(name, 0);
+        for tag in 0..4 {
+            assert!(gate.admit(VALUE.len()));
+            let entered = door.enter(parked(&door, tag, done), |_| Ok::<(), ()>(()));
+            assert_eq!(entered, Ok(()));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(
+            gate.late(Duration::from_millis(1)).len(),
+            given_up,
+            "{name}"
+        );
+    }
+    // Given up by who waits for it: what is behind the door stays there until it opens, and is refused then.
+    stream.stream().expect("it is one").break_off();
+    let door = gate.door("b", 0);
+    assert!(!door.left() && door.left());
+    let batch = Batch {
+        records_max: 10,
+        bytes_max: 1_024,
+    };
+    let refused = door.open(batch, |parked| whole(&parked.pending));
+    assert_eq!(refused.len(), 2);
 }

@@ -3,7 +3,7 @@
 use super::known::Known;
 use crate::ingest::Recollection;
 use hawser_engines::directory::DirectoryError;
-use hawser_engines::log::{AppendOutcome, Appended, Consumer, ReadError, Wake};
+use hawser_engines::log::{AppendOutcome, Appended, Consumer, ReadError, Stream, Wake};
 use hawser_engines::store::StoreError;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -78,6 +78,8 @@ pub(super) struct Address {
     pub(super) bell: Arc<Bell>,
     pub(super) source: usize,
     pub(super) session: u64,
+    /// What the session produces, to all partitions.
+    pub(super) stream: Arc<Stream>,
 }
 
 impl Address {
@@ -94,6 +96,11 @@ impl Address {
 impl Appended for Address {
     fn appended(&self, tag: u64, outcome: AppendOutcome) {
         self.tell(News::Produced(tag, outcome));
+    }
+
+    /// The edge takes what is not above the last of its source for a repetition: a hole would never be filled.
+    fn stream(&self) -> Option<&Stream> {
+        Some(&self.stream)
     }
 }
 

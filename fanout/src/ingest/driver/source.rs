@@ -99,6 +99,7 @@ impl Source {
             bell: Arc::clone(bell),
             source,
             session: shared.sessions.fetch_add(1, Ordering::Relaxed),
+            stream: Arc::default(),
         };
         let done: Arc<dyn Appended> = Arc::new(address.clone());
         Self {
@@ -530,6 +531,9 @@ impl Source {
         self.troubled = true;
         lock(&self.shared.troubles).insert(partition, reason);
         self.lingering += self.pipe.outstanding();
+        // What of it is not on its way yet is to stay out of the log.
+        self.address.stream.break_off();
+        self.address.stream = Arc::default();
         self.address.session = self.shared.sessions.fetch_add(1, Ordering::Relaxed);
         self.done = Arc::new(self.address.clone());
         self.phase = Phase::Rest(now + self.backoff);

@@ -23,9 +23,10 @@ impl Source {
                     }
                     // Nothing after it was produced yet: waiting keeps the order.
                     Err(ProduceError::Refused { reason, .. })
-                        if now
-                            < self.refused_since.unwrap_or(now)
-                                + self.shared.config.produce_timeout =>
+                        if !self.address.stream.is_broken()
+                            && now
+                                < self.refused_since.unwrap_or(now)
+                                    + self.shared.config.produce_timeout =>
                     {
                         self.refused_since.get_or_insert(now);
                         self.trouble(&reason);
