@@ -53,7 +53,7 @@ cassandra_yaml() { # NAME NODES
   # A process that is killed loses what it wrote since the last mark in its commit log, up to 100 ms of acknowledged rows:
   # the other copies have them. Where there is none, a row is on disk before it is acknowledged.
   commitlog=$'commitlog_sync: periodic\ncommitlog_sync_period: 10s'
-  if [ "$2" = 1 ]; then commitlog="commitlog_sync: batch"; fi
+  if [ "$2" = 1 ]; then commitlog=$'commitlog_sync: group\ncommitlog_sync_group_window: 2ms'; fi
   for i in $(seq "$2"); do seeds="$seeds,127.0.0.$i:$(($(cassandra_port) + 1))"; done
   cat > "$dir/cassandra.yaml" <<END
 cluster_name: hawser-dev-engines
@@ -81,7 +81,7 @@ commit_failure_policy: stop
 auto_snapshot: false
 # Small machine: few threads, small buffers.
 concurrent_reads: 16
-concurrent_writes: 16
+concurrent_writes: $((($2 > 1) ? 16 : 128))
 concurrent_compactors: 1
 memtable_heap_space: 64MiB
 memtable_offheap_space: 64MiB
@@ -90,7 +90,7 @@ commitlog_total_space: 256MiB
 file_cache_size: 32MiB
 networking_cache_size: 32MiB
 key_cache_size: 8MiB
-native_transport_max_threads: 32
+native_transport_max_threads: $((($2 > 1) ? 32 : 128))
 END
   if [ -n "$(get cassandra auth)" ]; then
     # The roles are cached for a second only: a password that was changed is a password that was changed.

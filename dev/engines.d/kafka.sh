@@ -92,12 +92,12 @@ END
 }
 
 kafka_start() { # NAME
-  local name="$1" port heap="${HAWSER_KAFKA_HEAP:-256m}"
+  local name="$1" port heap="${HAWSER_KAFKA_HEAP:-512m}"
   port="$(kafka_port "$name")"
   free_port "$port" kafka
   free_port $((port + 1)) kafka
   # shellcheck disable=SC2086 # options, or none
-  launch "$name" java "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC ${HAWSER_ENGINES_JAVA:-} \
+  launch "$name" java "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC -XX:NewRatio=1 ${HAWSER_ENGINES_JAVA:-} \
     -Djava.awt.headless=true -Dorg.slf4j.simpleLogger.showDateTime=true "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS" \
     -cp "$(get kafka lib)/*" kafka.Kafka "$run/$name/server.properties"
 }

@@ -228,7 +228,8 @@ def f4_down(options, seed):
     timeline = run.finish()
     run.kept(timeline, "down", "back")
     drained(run, timeline, "down", "back")
-    run.recovered(timeline, "back", 60)
+    # What came meanwhile is worked off at 3 × real time while more comes: half of how long it was away.
+    run.recovered(timeline, "back", max(60, down_s // 2))
     stored(run)
     return run.found
 

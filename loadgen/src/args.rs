@@ -95,7 +95,7 @@ pub struct Args {
     /// After the load, keep all sessions open for so many seconds without messages.
     #[arg(long, default_value_t = 0)]
     pub hold_s: u64,
-    /// Seconds to wait for outstanding answers and deliveries at the end.
+    /// Outstanding answers and deliveries are waited for at the end until none came for so many seconds, or ten times as long in all.
     #[arg(long, default_value_t = 20)]
     pub settle_s: u64,
     /// Prefix of the users' names.

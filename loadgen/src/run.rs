@@ -20,6 +20,8 @@ use crate::{groups, target};
 
 /// How often the conductor looks.
 const LOOK: Duration = Duration::from_millis(100);
+/// At the end a backlog may take so many times the pause that ends the waiting.
+const SETTLES_MAX: u32 = 10;
 /// A step that makes no progress for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Rest before memory is read, so that what is freed lazily is freed.
@@ -226,17 +228,22 @@ impl Conductor {
         Ok(())
     }
 
-    /// Waits until everything is answered and delivered, or long enough.
+    /// Waits until everything is answered and delivered, or nothing comes any more: a backlog that shrinks is late, not lost.
     fn settle(&mut self) {
-        let begun = Instant::now();
         let counters = &self.shared.counters;
-        while begun.elapsed() < Duration::from_secs(self.shared.args.settle_s) {
-            let answered = Counters::read(&counters.in_flight) == 0;
-            if answered && Counters::read(&counters.delivered) >= Counters::read(&counters.expected)
-            {
+        let quiet = Duration::from_secs(self.shared.args.settle_s);
+        let begun = Instant::now();
+        let (mut came, mut came_at) = (None, begun);
+        while came_at.elapsed() < quiet && begun.elapsed() < quiet * SETTLES_MAX {
+            let in_flight = Counters::read(&counters.in_flight);
+            let delivered = Counters::read(&counters.delivered);
+            if in_flight == 0 && delivered >= Counters::read(&counters.expected) {
                 // Time for what should not come: duplicates.
                 std::thread::sleep(Duration::from_millis(500));
                 return;
+            }
+            if came.replace((in_flight, delivered)) != Some((in_flight, delivered)) {
+                came_at = Instant::now();
             }
             std::thread::sleep(LOOK);
         }

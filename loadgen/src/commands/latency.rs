@@ -82,8 +82,6 @@ const STAGES: [(&str, f64, &str); 7] = [
 const BEFORE_DELIVERY: [usize; 4] = [1, 2, 3, 4];
 /// A delivery record has its message's time: this one is measured from the edge on, and told from the delivery log on.
 const FROM_THE_EDGE_ON: usize = 6;
-/// Seconds for what is still on its way when the load ends, unless the run says otherwise.
-const SETTLE_S: u32 = 120;
 
 /// One rate and one body.
 #[derive(Debug, Clone, Serialize)]
@@ -195,9 +193,6 @@ fn one(
         format!("--prefix=lat{}x{number}u", std::process::id()),
         "--quiet".to_owned(),
     ];
-    let patient = args.run.iter().any(|word| word.starts_with("--settle-s"));
-    let settle = (!patient).then(|| format!("--settle-s={SETTLE_S}"));
-    let own = own.into_iter().chain(settle).collect::<Vec<_>>();
     let run = Args::try_parse_from(own.iter().chain(&args.run))?;
     run.check().map_err(anyhow::Error::msg)?;
     Ok(run)
