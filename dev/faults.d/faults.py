@@ -338,6 +338,15 @@ def gateway(options, seed):
 # --- F12 -----------------------------------------------------------------------------------------------------
 
 
+def flat(churned, cycles):
+    """What hawser-loadgen churn found: all cycles made, at most 32 descriptors and 20 % + 16 MiB of memory more than before."""
+    before, after = churned.get("before"), churned.get("after")
+    if not before or not after or churned["cycles"] < cycles or churned["lost"] or churned["duplicated"]:
+        return False
+    memory = after["rss"] - churned["ring_grew"]
+    return after["descriptors"] <= before["descriptors"] + 32 and memory <= before["rss"] * 1.2 + (16 << 20)
+
+
 def f12(options, seed):
     """Beside a little load, and over TLS and without."""
     cycles = options.cycles or pick(options, 10_000, 1_000_000)
@@ -348,16 +357,20 @@ def f12(options, seed):
     for scheme, share in (("ws", 0.8), ("wss", 0.2)):
         url = f"{scheme}://{listen['http' if scheme == 'ws' else 'wss'][0]}/v1/ws"
         told = run.folder / f"churn-{scheme}.json"
+        ring = system.metric(name, "hawser_replay_ring_bytes")
         done = subprocess.run(
             [str(system.LOADGEN), "churn", "--cycles", str(int(cycles * share)), "--json", str(told), "--",
              "--url", url, "--key", str(system.RUN / "keys"), "--server-pid", str(system.pid_of(name)),
              "--prefix", f"c{seed}{scheme}x", "--seed", str(seed)],
             capture_output=True, text=True, check=False)
         churned = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {}
+        # What was sent fills the replay ring, which has a bound of its own.
+        churned["ring_grew"] = max(system.metric(name, "hawser_replay_ring_bytes") - ring, 0)
         run.found[scheme] = churned
         run.found["cycles"] += churned.get("cycles", 0)
-        run.expect(f"over {scheme}: descriptors and memory flat, nothing lost, nothing twice", done.returncode == 0,
-                   (done.stdout + done.stderr).strip().splitlines()[-3:])
+        run.expect(f"over {scheme}: descriptors and memory flat but for the replay ring, nothing lost, nothing twice",
+                   flat(churned, int(cycles * share)), [f"ring + {churned['ring_grew'] / 1024:.0f} KiB",
+                                                        *(done.stdout + done.stderr).strip().splitlines()[-3:]])
     run.mark("back")
     timeline = run.finish()
     run.kept(timeline, "down", "back")

@@ -138,7 +138,12 @@ async fn a_program_started_again_resumes_without_a_sync() {
     // It is in the store a moment before it is told.
     bob.until(|b| !b.told().is_empty()).await;
     assert!(!bob.seen.contains(&Event::Phase(Phase::Syncing)));
-    assert_eq!(bob.told().len(), 1, "only what was missed");
+    assert_eq!(
+        bob.told().len(),
+        1,
+        "only what was missed: {:?}",
+        bob.told()
+    );
 }
 
 #[tokio::test]
