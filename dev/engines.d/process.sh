@@ -101,13 +101,12 @@ end() { # NAME SIGNAL SECONDS
 answers() { (exec 3<>"/dev/tcp/${2:-127.0.0.1}/$1") 2>/dev/null; }
 
 free_port() { # PORT ENGINE [ADDRESS]
-  local n
   # What was killed a moment ago may still be ending.
-  for n in 1 2 3 4 5 6 7 8 9 10; do
+  for _ in $(seq 10); do
     answers "$1" "${3:-127.0.0.1}" || return 0
     sleep 0.3
   done
-  if answers "$1" "${3:-127.0.0.1}"; then die "port $1 is taken; HAWSER_${2^^}_PORT moves the ports of $2"; fi
+  die "port $1 is taken; HAWSER_${2^^}_PORT moves the ports of $2"
 }
 
 tail_log() { printf -- '--- the end of %s\n' "$run/$1/log" >&2; tail -n "${2:-15}" "$run/$1/log" >&2; printf -- '---\n' >&2; }

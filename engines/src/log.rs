@@ -135,6 +135,16 @@ pub trait Appended: Send + Sync {
     fn stream(&self) -> Option<&Stream> {
         None
     }
+    /// Nothing more of its stream, if it has one, is appended.
+    fn break_off(&self) {
+        if let Some(stream) = self.stream() {
+            stream.break_off();
+        }
+    }
+    /// Whether its stream, if it has one, was broken off.
+    fn is_broken(&self) -> bool {
+        self.stream().is_some_and(Stream::is_broken)
+    }
 }
 
 /// Whether more of a stream of records may be appended. Who repeats one makes another, and begins before the hole.

@@ -395,7 +395,7 @@ fn numbers(log: &dyn Log, stop: &AtomicBool) -> (u64, u32) {
             // As ingest is: impatient, and it begins again while what it gave is still on its way.
             let late = next > acknowledged && since.elapsed() > Duration::from_millis(700);
             if failed || late {
-                done.stream().unwrap().break_off();
+                done.break_off();
                 break;
             }
         }

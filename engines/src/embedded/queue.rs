@@ -3,7 +3,7 @@
 use super::directory::DirectoryOp;
 use super::hook::CommitHook;
 use crate::directory::DirectoryError;
-use crate::log::{AppendOutcome, Appended, Produce, ProduceError, Stream};
+use crate::log::{AppendOutcome, Appended, Produce, ProduceError};
 use crate::store::{StoreError, StoreOp};
 use std::collections::VecDeque;
 use std::sync::mpsc::SyncSender;
@@ -32,8 +32,7 @@ impl Ack {
 
     /// Whether a record before it, of the same stream, was not appended.
     pub(super) fn is_broken(&self) -> bool {
-        let stream = self.done.as_ref().and_then(|done| done.stream());
-        stream.is_some_and(Stream::is_broken)
+        self.done.as_ref().is_some_and(|done| done.is_broken())
     }
 
     /// The call to `produce` itself fails: the callback is not called.
@@ -51,10 +50,8 @@ impl Drop for Ack {
 }
 
 fn tell(done: &dyn Appended, tag: u64, outcome: AppendOutcome) {
-    if outcome.is_err()
-        && let Some(stream) = done.stream()
-    {
-        stream.break_off();
+    if outcome.is_err() {
+        done.break_off();
     }
     done.appended(tag, outcome);
 }

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::KafkaError;
 use super::gate::{Batch, Door, Gate, Parked};
 use super::health::Health;
-use crate::log::{AppendOutcome, Appended, Produce, ProduceError, Stream};
+use crate::log::{AppendOutcome, Appended, Produce, ProduceError};
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode};
@@ -55,18 +55,12 @@ impl Pending {
 
     /// Nothing of its stream, if it is of one, is sent any more.
     pub(super) fn break_off(&self) {
-        if let Some(stream) = self.done.stream() {
-            stream.break_off();
-        }
+        self.done.break_off();
     }
 
     /// Whether its place among others matters.
     pub(super) fn in_stream(&self) -> bool {
         self.done.stream().is_some()
-    }
-
-    fn is_broken(&self) -> bool {
-        self.done.stream().is_some_and(Stream::is_broken)
     }
 
     fn answer(&self, outcome: AppendOutcome) {
@@ -446,7 +440,7 @@ impl Drop for Producers {
 /// Nothing goes on where a record of the same stream did not.
 fn whole(pending: &Pending) -> Result<(), ProduceError> {
     let reason = "a record of the same stream before it was not appended";
-    match pending.is_broken() {
+    match pending.done.is_broken() {
         true => Err(refused(reason, DOWN_RETRY_MS)),
         false => Ok(()),
     }

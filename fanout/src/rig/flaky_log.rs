@@ -52,18 +52,12 @@ struct Unknown(Arc<dyn Appended>);
 
 impl Appended for Unknown {
     fn appended(&self, tag: u64, _outcome: AppendOutcome) {
-        break_off(&self.0);
+        self.0.break_off();
         self.0.appended(tag, Err(unknown()));
     }
 
     fn stream(&self) -> Option<&Stream> {
         self.0.stream()
-    }
-}
-
-fn break_off(done: &Arc<dyn Appended>) {
-    if let Some(stream) = done.stream() {
-        stream.break_off();
     }
 }
 
@@ -77,8 +71,7 @@ impl Log for FlakyLog {
         if record.topic != Topic::Delivery {
             return self.log.produce(record, tag, done);
         }
-        let broken = done.stream().is_some_and(Stream::is_broken);
-        if broken {
+        if done.is_broken() {
             return Err(ProduceError::Refused {
                 reason: "the stream is broken".to_owned(),
                 retry_after_ms: 1,
@@ -100,7 +93,7 @@ impl Log for FlakyLog {
                 self.log.produce(record, tag, &told)
             }
             Some(Flaw::Lost) => {
-                break_off(done);
+                done.break_off();
                 done.appended(tag, Err(unknown()));
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! Outcomes, what waits for them, and the gate.
 
 use super::*;
+use crate::log::Stream;
 use std::sync::mpsc::{Sender, channel};
 
 struct Told(Mutex<Sender<(u64, AppendOutcome)>>);
@@ -284,7 +285,7 @@ fn a_record_that_stands_for_itself_is_given_up_and_one_of_a_stream_is_not() {
         );
     }
     // Given up by who waits for it: what is behind the door stays there until it opens, and is refused then.
-    stream.stream().expect("it is one").break_off();
+    stream.break_off();
     let door = gate.door("b", 0);
     assert!(!door.left() && door.left());
     let batch = Batch {
