@@ -46,6 +46,14 @@ pub struct InFlight {
     pub answered: bool,
 }
 
+/// Place in the delivery log of an answer (SendResult, ReceiptUpdate). One of the edge itself has none, and says 0. So does
+/// the log's very first record, which the next one acknowledges: whoever acknowledged a 0 might acknowledge what the session
+/// was never sent.
+#[must_use]
+pub fn place_of(offset: u64) -> Option<u64> {
+    (offset != 0).then_some(offset)
+}
+
 /// What a session has done since it is to be warm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Warmth {

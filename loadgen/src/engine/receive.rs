@@ -11,7 +11,7 @@ use super::{Counters, Engine, Timer, wall_ms};
 use crate::history::{Id, Op, Place};
 use crate::link::Inbound;
 use crate::payload::Payload;
-use crate::session::{InFlight, Stage};
+use crate::session::{InFlight, Stage, place_of};
 
 /// An acknowledgement waits so long for more to acknowledge.
 const ACK_DELAY_MS: u64 = 200;
@@ -112,15 +112,15 @@ impl Engine {
         match frame {
             ServerFrame::Welcome(welcome) => self.welcome(at, &welcome),
             ServerFrame::SendResult(result) => {
-                self.saw(at, result.offset, bytes);
+                self.saw(at, place_of(result.offset), bytes);
                 self.result(at, &result);
             }
             ServerFrame::Deliver(deliver) => {
-                self.saw(at, deliver.offset, bytes);
+                self.saw(at, Some(deliver.offset), bytes);
                 self.deliver(at, &deliver);
             }
             ServerFrame::ReceiptUpdate(update) => {
-                self.saw(at, update.offset, bytes);
+                self.saw(at, place_of(update.offset), bytes);
                 let user = self.sessions[at as usize].user;
                 self.note(user, || Op::Receipt { off: update.offset });
             }
@@ -173,12 +173,9 @@ impl Engine {
     }
 
     /// A frame with an offset: it is acknowledged soon.
-    fn saw(&mut self, at: u32, offset: u64, bytes: usize) {
+    fn saw(&mut self, at: u32, offset: Option<u64>, bytes: usize) {
+        let Some(offset) = offset else { return };
         let session = &mut self.sessions[at as usize];
-        // The edge's own answers have no place in the log, and say 0.
-        if offset == 0 && session.seen.is_some() {
-            return;
-        }
         session.saw(offset, bytes);
         if session.must_ack() {
             if let Some(frame) = session.ack() {

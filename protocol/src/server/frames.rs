@@ -143,6 +143,10 @@ impl Session {
             self.adopt(out);
             return;
         }
+        if offset == 0 && self.position == 0 {
+            // An answer of the edge itself says 0, which a client may take for a place; it acknowledges nothing.
+            return;
+        }
         if offset >= self.position {
             error(out, ErrorCode::AckAhead, frame_type, 0);
             let code = CloseCode::AckAhead;

@@ -45,8 +45,12 @@ impl Bench {
     }
 
     fn live() -> Self {
-        let mut bench = Self::new(Start::Resumed(100));
-        assert_eq!(bench.session.at_end(100), Some(100));
+        Self::live_from(100)
+    }
+
+    fn live_from(offset: u64) -> Self {
+        let mut bench = Self::new(Start::Resumed(offset));
+        assert_eq!(bench.session.at_end(offset), Some(offset));
         bench
     }
 
@@ -261,6 +265,14 @@ fn ack_ahead_of_send_closes() {
         assert_eq!(close_code(&actions), Some(CloseCode::AckAhead.number()));
         assert_eq!(bench.ack(100), [], "nothing after the close");
     }
+}
+
+#[test]
+fn an_ack_of_the_edges_own_answer_on_an_empty_log_says_nothing() {
+    let mut bench = Bench::live_from(0);
+    assert_eq!(bench.ack(0), []);
+    bench.push(0, 10, None);
+    assert_eq!(bench.ack(0), [Action::Cursor { offset: 0 }]);
 }
 
 #[test]
