@@ -278,7 +278,7 @@ impl Client {
         self.tell(Command::Start).await
     }
 
-    /// Says Bye, waits until everything is written, and ends.
+    /// Says Bye, waits until everything is written, lets go of the local store, and ends.
     pub async fn stop(self) {
         let (done, ended) = oneshot::channel();
         if self.tell(Command::Stop(done)).await.is_ok() {

@@ -6,6 +6,7 @@ use hawser_protocol::ids::UserId;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Batches that wait for the disk. A session stops the server by not acknowledging, so there are
 /// few; at the bound the session waits.
@@ -31,13 +32,14 @@ pub(crate) enum Stored {
 #[derive(Debug)]
 pub(crate) struct Disk {
     batches: mpsc::Sender<(u64, Box<Batch>)>,
+    task: JoinHandle<()>,
 }
 
 impl Disk {
     /// Starts the task; it ends when this is dropped and everything is written.
     pub(crate) fn start(store: Arc<Store>, me: UserId, reports: mpsc::Sender<Stored>) -> Self {
         let (batches, mut inbox) = mpsc::channel::<(u64, Box<Batch>)>(BATCHES_WAITING_MAX);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while let Some((ticket, batch)) = inbox.recv().await {
                 let batch: Arc<Batch> = Arc::from(batch);
                 let report = loop {
@@ -62,11 +64,17 @@ impl Disk {
                 }
             }
         });
-        Self { batches }
+        Self { batches, task }
     }
 
     /// Gives a batch to the disk.
     pub(crate) async fn write(&self, ticket: u64, batch: Box<Batch>) {
         let _ = self.batches.send((ticket, batch)).await;
+    }
+
+    /// Waits until everything is written and the store is let go of.
+    pub(crate) async fn end(self) {
+        drop(self.batches);
+        let _ = self.task.await;
     }
 }

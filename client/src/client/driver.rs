@@ -110,6 +110,8 @@ impl Driver {
         for event in self.backlog.drain(..) {
             let _ = self.events.try_send(event);
         }
+        // Whoever has waited for the end may open the store again.
+        self.disk.end().await;
         if let Some(done) = self.stopping.take() {
             let _ = done.send(());
         }
