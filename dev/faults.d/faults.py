@@ -1,4 +1,4 @@
-"""The faults of GUARANTEES F2, F3, F4 and F12, each beside load whose history is checked."""
+"""The faults of GUARANTEES F1, F2, F3, F4, F12 and F26, each beside load whose history is checked."""
 
 import json
 import subprocess
@@ -66,7 +66,8 @@ class Run:
                     self.found["recovery_s"], timed=True)
 
     def kept(self, timeline, begin, end):
-        closed = timeline.closed(self.at(begin), self.at(end))
+        # 1000: the client's own, which was told to go to another gateway.
+        closed = [code for code in timeline.closed(self.at(begin), self.at(end)) if code != 1000]
         self.expect("connections stay", not closed, f"{len(closed)} closed: {closed[:20]}" if closed else "none closed")
 
 
@@ -319,19 +320,90 @@ def ingest(options, seed):
     return run.found
 
 
-def gateway(options, seed):
-    run = Run("gateway", options, seed, 10)
-    name = system.names("gateway")[-1]
-    run.mark("down")
-    system.cluster("kill", name)
-    time.sleep(3)
-    system.cluster("start", name)
-    run.mark("back")
-    timeline = run.finish()
+# --- F1 and its like: edge nodes ------------------------------------------------------------------------------
+
+
+def owners(name):
+    """By partition, the owner as a node knows it; `None`: nobody."""
+    return json.loads(system.get(f"{system.admin(name)}/cluster"))["partitions"]
+
+
+def settled(run, seconds=30):
+    """Every partition has a living owner again, and every node says the same; how long that took."""
+    begun = time.time()
+    told = []
+    while time.time() < begun + seconds:
+        try:
+            told = [owners(name) for name in system.names("gateway")]
+        except OSError:
+            # It starts.
+            time.sleep(0.1)
+            continue
+        if told[0] and None not in told[0] and all(each == told[0] for each in told):
+            return round(time.time() - begun, 2)
+        time.sleep(0.1)
+    run.expect("every partition has an owner again", False, told)
+    return None
+
+
+def resumed(run, timeline):
     p99 = quantile([took for gone, took in timeline.welcomes if gone >= run.at("down") - 1], 0.99)
     run.found["resumed_p99_s"] = p99
-    run.expect("its users are back within 10 s, p99", p99 is not None and p99 <= 10.0, p99, timed=True)
+    run.expect("users are back within 10 s, p99", p99 is not None and p99 <= 10.0, p99, timed=True)
+
+
+def f1(options, seed):
+    """Edge nodes killed in turn, each back before the next: 20 times at full length."""
+    run = Run("f1", options, seed, 10)
+    run.mark("down")
+    names, run.found["kills"] = system.names("gateway"), pick(options, 3, 20)
+    for kill in range(run.found["kills"]):
+        name = names[kill % len(names)]
+        system.cluster("kill", name)
+        # Shorter than a lease, and longer: its partitions stay, or go and return.
+        time.sleep((2, 6)[kill % 2])
+        system.cluster("start", name)
+        time.sleep(6)
+    run.mark("back")
+    run.found["settled_s"] = settled(run)
+    timeline = run.finish()
+    resumed(run, timeline)
     run.recovered(timeline, "back", 20)
+    return run.found
+
+
+def f1_paused(options, seed):
+    """An edge node stopped for longer than a lease: it holds nothing when it wakes up."""
+    run = Run("f1-paused", options, seed, 10)
+    name = system.names("gateway")[-1]
+    other = system.names("gateway")[0]
+    run.mark("down")
+    system.cluster("stop", name)
+    time.sleep(8)
+    run.expect("its partitions are others' meanwhile", name not in owners(other), owners(other))
+    system.cluster("cont", name)
+    run.mark("back")
+    run.found["settled_s"] = settled(run)
+    timeline = run.finish()
+    run.recovered(timeline, "back", 20)
+    return run.found
+
+
+def rolling(options, seed):
+    """Every edge node ended and started again, one after the other (F26): nothing fails, each client moves once per node."""
+    run = Run("rolling", options, seed, 5)
+    run.mark("down")
+    for name in system.names("gateway"):
+        system.cluster("end", name)
+        system.cluster("start", name)
+        settled(run)
+    run.mark("back")
+    timeline = run.finish()
+    refused = sum(m.failed is not None for m in timeline.messages.values())
+    run.expect("no Send is refused", refused == 0, refused)
+    cut = [code for code in timeline.closed(run.at("down"), run.at("back")) if code != 1000]
+    run.expect("no session is cut off", not cut, f"{len(cut)} closed: {cut[:20]}")
+    run.recovered(timeline, "down", 5)
     return run.found
 
 
@@ -381,7 +453,7 @@ def f12(options, seed):
 FAULTS = {
     "f2-leader": f2_leader, "f2-brokers": f2_brokers, "f3-redis-killed": f3_redis_killed, "f3-redis-stopped": f3_redis_stopped,
     "f4-down": f4_down, "f4-slow": f4_slow, "f4-applied": f4_applied, "postgres": postgres, "ingest": ingest,
-    "gateway": gateway, "f12": f12,
+    "f1": f1, "f1-paused": f1_paused, "rolling": rolling, "f12": f12,
 }
 # What fits into a few minutes of CI.
-SHORT = ["f2-leader", "f2-brokers", "f3-redis-stopped", "f4-down", "f4-applied", "f12"]
+SHORT = ["f1", "rolling", "f2-leader", "f2-brokers", "f3-redis-stopped", "f4-down", "f4-applied", "f12"]

@@ -41,6 +41,8 @@ Examples:
       an edge node beside Kafka, Cassandra, Redis and Postgres: docs/running.md
   hawser-gateway --config /etc/hawser/gateway.toml --check-config
       says whether a configuration is sound, and which key is not
+  hawser-gateway nodes --ask 127.0.0.1:9090
+      which nodes there are and what they own, as that one knows it
   hawser-gateway token --user alice --device laptop
       prints a token of the embedded issuer, for clients of your own
 
@@ -90,8 +92,21 @@ pub struct RunArgs {
 pub enum Command {
     /// Prints a token signed by the embedded issuer of this data directory.
     Token(TokenArgs),
+    /// Prints which nodes there are and which partitions each owns, as a running node knows it.
+    Nodes(NodesArgs),
     /// Prints the reference page of the configuration (docs/config.md).
     ConfigReference,
+}
+
+/// Whom to ask, and how to print it.
+#[derive(Debug, Args)]
+pub struct NodesArgs {
+    /// The node's admin listener, HOST:PORT; default: `listen.admin` of the configuration.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub ask: Option<String>,
+    /// As JSON, with the owner of every partition.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// For whom a token is.

@@ -102,7 +102,9 @@ metrics! {
         TokenExpiries = "hawser_token_expiries_total", "Live sessions closed because their token expired (4100).";
         Revocations = "hawser_revocations_total", "Live sessions closed because user, device or token was revoked (4003).";
         SlowReaders = "hawser_slow_readers_total", "Sessions closed because their bytes did not drain (4204).";
-        Relocated = "hawser_relocated_total", "Sessions told to move by a drain.";
+        Redirected = "hawser_redirected_total", "Hellos answered with the address of the node that owns the user's partition.";
+        SentHome = "hawser_sent_home_total", "Live sessions told that another node owns their partition.";
+        Relocated = "hawser_relocated_total", "Sessions closed because the node drains (4300).";
         Panics = "hawser_panics_total", "Panics caught while serving one connection.";
         ReadErrors = "hawser_log_read_errors_total", "Errors of a delivery consumer.";
         SyncPages = "hawser_sync_pages_total", "Pages of history read.";
@@ -130,6 +132,10 @@ metrics! {
         HttpConnections = "hawser_http_connections", "HTTP connections open.";
         ControlWaiting = "hawser_control_waiting", "Requests to the control thread without an answer yet.";
         Partitions = "hawser_partitions", "Delivery partitions that this core reads.";
+        PartitionsOwned = "hawser_partitions_owned", "Delivery partitions that this node owns.";
+        Nodes = "hawser_nodes", "Nodes of the cluster that are not gone, as far as this one knows.";
+        Fenced = "hawser_fenced", "1 while this node's beats do not come back from the log.";
+        Guests = "hawser_guests", "Sessions of this core whose partition another node owns.";
     }
 }
 
@@ -233,6 +239,7 @@ fn bump(cell: &AtomicU64, n: u64) {
 pub struct NodeCounters {
     cores: Arc<[Arc<CoreCounters>]>,
     control: Arc<CoreCounters>,
+    owners: Arc<CoreCounters>,
 }
 
 impl NodeCounters {
@@ -242,6 +249,7 @@ impl NodeCounters {
         Self {
             cores: (0..cores).map(|_| Arc::default()).collect(),
             control: Arc::default(),
+            owners: Arc::default(),
         }
     }
 
@@ -251,11 +259,18 @@ impl NodeCounters {
         &self.control
     }
 
-    /// Every block with its name in exported labels: `0`, `1`, ... and `control`.
+    /// The block of the thread that follows who owns what, which it alone writes.
+    #[must_use]
+    pub fn owners(&self) -> &Arc<CoreCounters> {
+        &self.owners
+    }
+
+    /// Every block with its name in exported labels: `0`, `1`, ..., `control` and `owners`.
     pub fn named(&self) -> impl Iterator<Item = (String, &CoreCounters)> {
         let cores = self.cores.iter().enumerate();
         let cores = cores.map(|(index, block)| (index.to_string(), &**block));
-        cores.chain(std::iter::once(("control".to_owned(), &*self.control)))
+        let others = [("control", &self.control), ("owners", &self.owners)];
+        cores.chain(others.map(|(name, block)| (name.to_owned(), &**block)))
     }
 
     /// One core's block.
@@ -267,10 +282,10 @@ impl NodeCounters {
         &self.cores[core]
     }
 
-    /// Every core's block, by core, then the control thread's.
+    /// Every core's block, by core, then those of the other threads.
     pub fn iter(&self) -> impl Iterator<Item = &CoreCounters> {
-        let control = std::iter::once(&*self.control);
-        self.cores.iter().map(|c| &**c).chain(control)
+        let others = [&*self.control, &*self.owners];
+        self.cores.iter().map(|c| &**c).chain(others)
     }
 
     /// Sum of one counter over the node.

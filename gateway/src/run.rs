@@ -4,10 +4,11 @@ use crate::accept::listener::BindError;
 use crate::backing::{self, Backing, BackingError};
 use crate::banner::Banner;
 use crate::certs::{self, CertError, Certificates, Source};
-use crate::cli::{self, Cli, Command, RunArgs, TokenArgs};
+use crate::cli::{self, Cli, Command, NodesArgs, RunArgs, TokenArgs};
 use crate::config::Config;
 use crate::config::node::{node_config, sessions_drain_ms};
 use crate::node::{self, NodeHandle, StartError, descriptors};
+use crate::owners::peers;
 use crate::reload::Reloads;
 use hawser_fanout::engines::end_by;
 use hawser_fanout::settings::{self, SettingsError};
@@ -100,6 +101,7 @@ fn run(args: &Cli) -> Result<(), Failure> {
             return Ok(());
         }
         Some(Command::Token(token)) => return print_token(&args.run, token),
+        Some(Command::Nodes(nodes)) => return print_nodes(&args.run, nodes),
         None => {}
     }
     let config = args.run.settings()?;
@@ -177,11 +179,7 @@ fn wait(
     drain: Duration,
     whole: Duration,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::Running(e.to_string()))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let mut signals = Signals::new().map_err(|e| Failure::Running(format!("signals: {e}")))?;
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -196,7 +194,7 @@ fn wait(
                     }
                 },
                 _ = ticks.tick() => reloads.reload(node),
-                () = node.ended() => return Err(Failure::Running("a core has ended".to_owned())),
+                reason = node.ended() => return Err(Failure::Running(reason)),
             }
         }
         tracing::info!(sessions = node.sessions(), "draining");
@@ -259,6 +257,36 @@ fn print_token(run: &RunArgs, args: &TokenArgs) -> Result<(), Failure> {
     let token = issuer.issue(&user, Some(&device), args.ttl_s, args.admin_scope, now_ms);
     print(format!("{token}\n"));
     Ok(())
+}
+
+/// Asks a running node who is there.
+fn print_nodes(run: &RunArgs, args: &NodesArgs) -> Result<(), Failure> {
+    let link = match &args.ask {
+        Some(link) => link.clone(),
+        None => {
+            let admin = run.settings()?.admin_addr()?;
+            let none =
+                || Failure::Argument("listen.admin is empty: name the node with --ask".to_owned());
+            admin.ok_or_else(none)?.to_string()
+        }
+    };
+    let view = runtime()?.block_on(peers::ask(&link));
+    let view = view.map_err(|e| Failure::Running(format!("no answer from {link}: {e}")))?;
+    match args.json {
+        true => {
+            let json = serde_json::to_string_pretty(&view);
+            print(json.map_err(|e| Failure::Running(e.to_string()))? + "\n");
+        }
+        false => print(view.to_string()),
+    }
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Running(e.to_string()))
 }
 
 fn certificate_source(config: &Config) -> Source {

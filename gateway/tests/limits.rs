@@ -322,7 +322,7 @@ fn a_drain_tells_every_session_where_to_go_and_then_closes_it_as_moved() {
         ServerFrame::Relocate(relocate) => Some(relocate),
         _ => None,
     });
-    assert!(relocate.url.starts_with("wss://") && relocate.slot_ms <= relocate.deadline_ms);
+    assert!(relocate.url.starts_with("ws://") && relocate.slot_ms <= relocate.deadline_ms);
     let id = alice.send(&dm("alice", "bob"), b"it serves until then");
     assert_eq!(alice.result(id).error, 0);
     assert_eq!(alice.closed(), Closed::Code(4300));

@@ -138,8 +138,10 @@ pub struct Report {
     pub closed: u64,
     /// Connection attempts that failed.
     pub failed: u64,
-    /// Reconnects.
+    /// Reconnects, moves included.
     pub reconnects: u64,
+    /// Sessions and attempts that a gateway sent to another one.
+    pub moved: u64,
     /// Seconds of the ramp.
     pub ramp_s: f64,
     /// Seconds of the load.
@@ -211,8 +213,14 @@ impl Report {
         let f = &self.findings;
         let _ = writeln!(
             out,
-            "sessions   {} of {} live, {} failed, {} closed, {} reconnects, ramp {:.1} s",
-            self.live, self.connections, self.failed, self.closed, self.reconnects, self.ramp_s
+            "sessions   {} of {} live, {} failed, {} closed, {} reconnects, {} sent elsewhere, ramp {:.1} s",
+            self.live,
+            self.connections,
+            self.failed,
+            self.closed,
+            self.reconnects,
+            self.moved,
+            self.ramp_s
         );
         let _ = writeln!(
             out,

@@ -358,6 +358,7 @@ impl Conductor {
             closed: Counters::read(&counters.closed),
             failed: Counters::read(&counters.failed),
             reconnects: Counters::read(&counters.reconnects),
+            moved: Counters::read(&counters.moved),
             ramp_s: self.ramp_s,
             load_s: self.load_s,
             sent_per_s: self.sent_per_s,

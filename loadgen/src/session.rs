@@ -89,6 +89,10 @@ pub struct Session {
     pub epoch: u32,
     /// Attempts since the last success.
     pub attempts: u32,
+    /// Which of the gateways it was sent to, until that one cannot be reached.
+    pub home: Option<u16>,
+    /// The next Hello asks to be served where it is.
+    pub stays: bool,
     /// Was welcomed at least once.
     pub was_live: bool,
     /// Lost its place in the log, so that what it missed would have to be synced.
@@ -125,6 +129,8 @@ impl Session {
             begun_ns: 0,
             epoch: 0,
             attempts: 0,
+            home: None,
+            stays: false,
             was_live: false,
             lost_place: false,
             resume: Bytes::new(),
@@ -163,7 +169,7 @@ impl Session {
             resume_token: self.resume.clone(),
             last_offset: self.seen,
             client: concat!("loadgen/", env!("CARGO_PKG_VERSION")).to_owned(),
-            redirect_never: true,
+            redirect_never: self.stays,
             live_only: true,
             heartbeat_ms,
             ..pb::Hello::default()
@@ -175,6 +181,7 @@ impl Session {
         let resumed = self.was_live;
         self.stage = Stage::Live;
         self.attempts = 0;
+        self.stays = false;
         self.was_live = true;
         self.heartbeat_ms = welcome.heartbeat_ms.max(1_000);
         if !welcome.resume_token.is_empty() {

@@ -67,6 +67,16 @@ fn f12_connections_broken_off_anywhere_leave_descriptors_and_memory_flat_and_eve
 }
 
 #[test]
-fn postgres_ingest_and_a_gateway_killed_beside_load_lose_nothing() {
-    holds(&["postgres", "ingest", "gateway"], &[]);
+fn postgres_and_ingest_killed_beside_load_lose_nothing() {
+    holds(&["postgres", "ingest"], &[]);
+}
+
+#[test]
+fn f1_killed_edge_nodes_lose_nothing_and_their_users_resume_elsewhere() {
+    holds(&["f1"], &["f1-paused"]);
+}
+
+#[test]
+fn f26_a_rolling_restart_of_all_edge_nodes_fails_no_send_and_cuts_no_session_off() {
+    holds(&["rolling"], &[]);
 }

@@ -9,6 +9,7 @@ pub mod json;
 pub mod lanes;
 pub mod limits;
 pub mod message;
+pub mod ownership;
 pub mod partition;
 pub mod record;
 pub mod resume;

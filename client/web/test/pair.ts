@@ -87,6 +87,8 @@ export class Device {
   tokenFetches = 0;
   /** The server cannot be reached. */
   unreachable = false;
+  /** Nobody is at this address. */
+  deadUrl = "";
   /** Bytes go nowhere in both directions. */
   blackHole = false;
   diskStopped = false;
@@ -197,7 +199,8 @@ export class Device {
   }
 
   private open(link: number): void {
-    if (this.unreachable) return this.session.handleClosed(link, 1006, "", this.clock.now);
+    const dead = this.unreachable || this.opened.at(-1) === this.deadUrl;
+    if (dead) return this.session.handleClosed(link, 1006, "", this.clock.now);
     const toSession: Uint8Array[] = [];
     let draining = false;
     const conn = this.world.connect(

@@ -429,6 +429,35 @@ describe("reconnecting", () => {
     expect(alice.disk.texts(CHAT)).toEqual(["still there?"]);
   });
 
+  it("where a Redirect leads nowhere, or in a circle, the client asks to be served where it began", () => {
+    for (const dead of [true, false]) {
+      const device = new Device(world, clock, "carol", "web-1");
+      world.redirect = { url: "ws://other/", times: 100 };
+      if (dead) device.deadUrl = "ws://other/";
+      device.start();
+      pass(clock, [device], 20_000);
+      const circle = Array<string>(4).fill("ws://other/");
+      expect(device.opened).toEqual(["ws://home/", ...(dead ? ["ws://other/", "ws://home/"] : circle)]);
+      expect(device.phase.kind).toBe("live");
+      device.session.stop(clock.now);
+      device.settle();
+    }
+  });
+
+  it("a Redirect of the connection that is to take over leads on while the old one serves", () => {
+    startBoth();
+    const conn = [...world.conns].find((c) => c.user === "alice");
+    world.redirect = { url: "ws://third/", times: 1 };
+    conn?.send(encodeFrame({ type: "relocate", body: { url: "ws://other/", slotMs: 100, deadlineMs: 0 } }));
+    pass(clock, [alice, bob], 1_000);
+    expect(alice.opened).toEqual(["ws://home/", "ws://other/", "ws://third/"]);
+    expect(alice.phase.kind).toBe("live");
+    expect(alice.phases).not.toContain("waiting");
+    bob.say(CHAT, "still there?");
+    pass(clock, [alice, bob], 400);
+    expect(alice.disk.texts(CHAT)).toEqual(["still there?"]);
+  });
+
   it("Redirect leads elsewhere; an address that is not allowed is not followed", () => {
     for (const [url, opened] of [
       ["ws://other/", "ws://other/"],

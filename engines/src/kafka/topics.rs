@@ -332,6 +332,8 @@ fn settings(config: &KafkaConfig, topic: Topic) -> Vec<(&'static str, String)> {
         settings.push(("segment.ms", "3600000".to_owned()));
         settings.push(("min.cleanable.dirty.ratio", "0.2".to_owned()));
         settings.push(("delete.retention.ms", "86400000".to_owned()));
+        // Readers take records in their order: nothing is removed that one of them may not have read yet.
+        settings.push(("min.compaction.lag.ms", "600000".to_owned()));
         return settings;
     }
     let retention = config.retention(topic);

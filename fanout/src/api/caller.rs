@@ -2,8 +2,9 @@
 
 use super::error::ApiError;
 use super::{Api, now_ms};
-use crate::auth::Claims;
+use crate::auth::{Claims, Verifier};
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use hawser_protocol::codes::ErrorCode;
@@ -37,23 +38,29 @@ impl Caller {
     }
 }
 
+/// What the one token in `Authorization: Bearer` says.
+///
+/// # Errors
+/// There is none, or it is not good at `now_ms`.
+pub fn bearer(headers: &HeaderMap, verifier: &Verifier, now_ms: u64) -> Result<Claims, ApiError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().and_then(|value| value.to_str().ok());
+    let token = value
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let (Some(token), None) = (token, values.next()) else {
+        let words = "a token is needed: Authorization: Bearer <token>";
+        return Err(ApiError::new(ErrorCode::Unauthenticated, words));
+    };
+    let claims = verifier.verify(token, now_ms);
+    claims.map_err(|error| ApiError::new(error.code(), error.to_string()))
+}
+
 impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let mut values = parts.headers.get_all(AUTHORIZATION).iter();
-        let value = values.next().and_then(|value| value.to_str().ok());
-        let token = value
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
-        let (Some(token), None) = (token, values.next()) else {
-            let words = "a token is needed: Authorization: Bearer <token>";
-            return Err(ApiError::new(ErrorCode::Unauthenticated, words));
-        };
-        let claims = api.services().verifier.verify(token, now_ms());
-        claims
-            .map(Self)
-            .map_err(|error| ApiError::new(error.code(), error.to_string()))
+        bearer(&parts.headers, &api.services().verifier, now_ms()).map(Self)
     }
 }

@@ -23,6 +23,7 @@ mod revocations;
 mod tests;
 mod users;
 
+pub use caller::bearer;
 pub use demo::{DEMO_USERS, SeedError, seed_demo};
 pub use error::{ApiError, ErrorBody, ErrorDetail};
 pub use openapi::document;

@@ -7,6 +7,7 @@ pub use metrics::MetricsSource;
 pub(crate) use metrics::exporter;
 
 use crate::node::shared::NodeShared;
+use crate::owners::locate;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -43,6 +44,7 @@ pub(crate) fn router(node: Arc<NodeShared>, registry: prometheus::Registry) -> R
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/cluster", get(cluster))
         .with_state(Admin { node, registry })
 }
 
@@ -60,6 +62,11 @@ async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
             e.to_string(),
         ),
     }
+}
+
+/// Who is there and who owns what, as this node knows it.
+async fn cluster(State(admin): State<Admin>) -> impl IntoResponse {
+    Json(locate::cluster(&admin.node))
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {

@@ -11,6 +11,7 @@ use hawser_fanout::engines::{
 use hawser_fanout::settings::SettingsError;
 use hawser_fanout::{settings_file, settings_section};
 use hawser_protocol::limits;
+use hawser_protocol::ownership::NodeName;
 use std::net::SocketAddr;
 
 settings_section! {
@@ -19,7 +20,8 @@ settings_section! {
         /// What this node does: `edge` always; `ingest` and `api` here too, or in processes of their own (hawser-fanout),
         /// which needs all engines elsewhere than in a process.
         roles: Vec<String> = vec!["edge".to_owned(), "ingest".to_owned(), "api".to_owned()];
-        /// Name of this node in logs, metrics and Welcome; empty: the host's name.
+        /// Name of this node in logs, metrics, Welcome and among the nodes of its cluster, of which no other may have it;
+        /// empty: the host's name, and the port of its first listener where there is a cluster.
         name: String = String::new();
         /// Cores to run, one pinned thread and io_uring each; 0: all that this process may use.
         cores: u16 = 0, 0 ..= 1024;
@@ -54,8 +56,12 @@ settings_section! {
         /// Origins that browsers may connect from, such as `https://chat.example`; the node's own loopback pages are
         /// always allowed; `*` allows any. Requests without an Origin (no browser) are not concerned.
         origins: Vec<String> = Vec::new();
-        /// Address that Relocate gives to clients, `wss://host:port/v1/ws`; empty: made from `wss`.
+        /// Address of this node for clients that another node sends here (Redirect, Relocate, /v1/locate),
+        /// `wss://host:port/v1/ws`; empty: made from the first of `wss`, if that is one address.
         public_url: String = String::new();
+        /// The same for clients that came without TLS, `ws://host:port/v1/ws`; empty: made from the first of `http`. Behind
+        /// a proxy that ends TLS (`plain_anywhere`) clients are given `public_url`.
+        plain_url: String = String::new();
         /// Serves `/v1/echo`, a WebSocket echo inside the session ring, for conformance suites. Not for production.
         echo: bool = false;
     }
@@ -124,6 +130,19 @@ settings_section! {
 }
 
 settings_section! {
+    /// `[cluster]`.
+    ClusterSection {
+        /// This node's share of the delivery partitions, beside those of the others; 0: it owns none.
+        weight: u32 = 100, 0 ..= 1000000;
+        /// A node whose beats the others have not read for so long loses what it owns, milliseconds; the same on all nodes.
+        lease_ms: u64 = 3000, 500 ..= 60000;
+        /// The admin listener as the other nodes reach it, `host:port`: a node that cannot read the log asks them whether
+        /// they can. Empty: made from `listen.admin`, if that is one address.
+        link: String = String::new();
+    }
+}
+
+settings_section! {
     /// `[output]`.
     OutputSection {
         /// `text` or `json`.
@@ -160,6 +179,8 @@ settings_file! {
         engines: EnginesSection;
         /// How messages are judged, where `ingest` is among the roles.
         ingest: IngestSection;
+        /// This node among others.
+        cluster: ClusterSection;
         /// What the node says of itself.
         output: OutputSection;
     }
@@ -269,6 +290,11 @@ fn contradictions(config: &Config, out: &mut Vec<SettingsError>) {
     }
     if !config.limits.ring_buffers.is_power_of_two() {
         refuse("limits.ring_buffers", "must be a power of two".to_owned());
+    }
+    if !config.node.name.is_empty()
+        && let Err(error) = NodeName::new(&config.node.name)
+    {
+        refuse("node.name", error.to_string());
     }
     let format = &config.output.format;
     if !["text", "json"].contains(&format.as_str()) {

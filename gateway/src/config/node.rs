@@ -2,10 +2,11 @@
 
 use super::Config;
 use crate::node::config::{
-    AdmissionLimits, Listener, NodeConfig, RingLimits, SessionLimits, SocketLimits,
+    AdmissionLimits, ClusterConfig, Listener, NodeConfig, RingLimits, SessionLimits, SocketLimits,
 };
 use crate::node::memory;
 use hawser_fanout::settings::SettingsError;
+use hawser_protocol::ownership::NodeName;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub fn node_config(
         plain_anywhere: config.listen.plain_anywhere,
         origins: config.listen.origins.clone(),
         public_url: config.listen.public_url.clone(),
+        cluster: cluster(config)?,
         echo: config.listen.echo,
         replay_bytes: (limits.replay_mib as usize) << 20,
         drain_ms: sessions_drain_ms(config),
@@ -91,6 +93,43 @@ fn cores(config: &Config) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         cores => usize::from(cores),
     }
+}
+
+/// This node among others, where the log is one that others can share.
+fn cluster(config: &Config) -> Result<Option<ClusterConfig>, SettingsError> {
+    if config.log.kind == "embedded" {
+        return Ok(None);
+    }
+    let first = config
+        .wss_addrs()?
+        .into_iter()
+        .chain(config.http_addrs()?)
+        .next();
+    let port = first.map_or(0, |addr| addr.port());
+    let name = match config.node.name.as_str() {
+        "" => format!("{}-{port}", name(config)),
+        name => name.to_owned(),
+    };
+    // A host's name may have other characters; a given name was checked.
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "_.-".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = name.chars().map(plain).collect();
+    let name = NodeName::new(&name).map_err(|error| SettingsError::Contradiction {
+        key: "node.name".to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(Some(ClusterConfig {
+        name,
+        weight: config.cluster.weight,
+        lease_ms: config.cluster.lease_ms,
+        plain_url: config.listen.plain_url.clone(),
+        link: config.cluster.link.clone(),
+    }))
 }
 
 fn name(config: &Config) -> String {

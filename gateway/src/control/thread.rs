@@ -10,6 +10,7 @@ use super::transitions::Transitions;
 use crate::counters::{CoreCounters, Counter, Gauge};
 use crate::node::memory;
 use crate::node::shared::NodeShared;
+use crate::owners::peers;
 use axum::Router;
 use hawser_engines::log::Topic;
 use hawser_engines::presence::Presence;
@@ -94,6 +95,9 @@ async fn turn(mut control: Control) {
     if let Some((listener, router)) = control.admin.take() {
         tokio::spawn(serve_admin(listener, router));
     }
+    if state.node.owners.in_cluster() {
+        tokio::spawn(peers::watch(state.node.clone()));
+    }
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut messages = Vec::with_capacity(MESSAGES_PER_TURN);
@@ -164,6 +168,12 @@ impl State {
         self.update_presence(true);
         let open = HTTP_CONNECTIONS_MAX - self.connections.available_permits();
         self.counters.set(Gauge::HttpConnections, open);
+        if self.node.owners.in_cluster() {
+            let map = self.node.owners.map();
+            self.counters.set(Gauge::PartitionsOwned, map.owned());
+            self.counters.set(Gauge::Nodes, map.nodes.len());
+            self.counters.set(Gauge::Fenced, usize::from(map.fenced));
+        }
         self.counters
             .set(Gauge::ControlWaiting, self.pools.waiting());
     }

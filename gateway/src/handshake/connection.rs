@@ -75,6 +75,11 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Whether there is TLS between the client and us.
+    pub(super) fn is_tls(&self) -> bool {
+        self.layer.is_tls()
+    }
+
     /// The server's side of a TLS handshake.
     pub(super) async fn accept_tls(
         &mut self,

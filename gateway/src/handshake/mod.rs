@@ -14,10 +14,12 @@ use crate::control::ToControl;
 use crate::control::http::HttpConnection;
 use crate::counters::{Counter, Histogram};
 use crate::node::shared::SessionPermit;
+use crate::owners::locate::JITTER_MS;
 use crate::reactor::core::Core;
-use crate::reactor::inbox::{Arriving, Encoding, Kind, ToCore};
+use crate::reactor::inbox::{Arriving, Encoding, Greeting, Kind, ToCore};
 use hawser_protocol::codes::CloseCode;
 use hawser_protocol::limits::{WS_JSON_MESSAGE_BYTES_MAX, WS_MESSAGE_BYTES_MAX};
+use hawser_protocol::pb;
 use hawser_wire::http::{self, Accepted, Request};
 use hawser_wire::ws;
 use std::net::SocketAddr;
@@ -132,12 +134,31 @@ async fn steps(
             *phase = Phase::Hello(encoding);
             let mut decoder = ws::Decoder::new(ws::Role::Server, limits(encoding));
             let greeting = hello::read(core, connection, &mut decoder, encoding).await?;
+            if let Some(redirect) = redirect(core, connection.is_tls(), &greeting) {
+                return Err(Refusal::Redirect(redirect));
+            }
             Ok(Some(Outcome::WebSocket(
                 Kind::Session(Box::new(greeting)),
                 decoder,
             )))
         }
     }
+}
+
+/// To the node that owns the user's partition, if that is another one and the client can go there.
+fn redirect(core: &Core, tls: bool, greeting: &Greeting) -> Option<pb::Redirect> {
+    if greeting.hello.redirect_never {
+        return None;
+    }
+    let node = &core.node;
+    let partition = node.shards.partition(greeting.claims.user.as_str());
+    let owner = node.owners.elsewhere(partition)?;
+    let url = owner.url_for(tls || node.config.plain_anywhere)?;
+    Some(pb::Redirect {
+        url: url.to_owned(),
+        map_version: node.owners.version(),
+        jitter_ms: JITTER_MS,
+    })
 }
 
 /// Bounds of one message of a session.
@@ -338,6 +359,7 @@ async fn refuse(core: &Core, connection: &mut Connection, phase: Phase, refusal:
         Refusal::Ended(Ended::Truncated) => Counter::TlsTruncated,
         Refusal::Ended(_) | Refusal::Closed(_) => Counter::HandshakeEof,
         Refusal::WebSocket(_) => Counter::WsProtocolErrors,
+        Refusal::Redirect(_) => Counter::Redirected,
         Refusal::Told { close, .. } => match close {
             CloseCode::BadToken => Counter::AuthRefused,
             CloseCode::TokenExpired => Counter::AuthExpired,

@@ -17,6 +17,8 @@ pub(super) enum Refusal {
     WebSocket(WsError),
     /// The peer closed with this code.
     Closed(Option<u16>),
+    /// Another node is better: a `Redirect`, then a close.
+    Redirect(pb::Redirect),
     /// An `Error` frame, then a close.
     Told {
         /// For the frame.
@@ -77,6 +79,11 @@ impl Refusal {
                 );
             }
             Self::Closed(code) => ws::encode_close(code.unwrap_or(1_000), "", None, &mut out),
+            Self::Redirect(redirect) => {
+                frame(&ServerFrame::Redirect(redirect.clone()), encoding, &mut out);
+                let close = CloseCode::Moved;
+                ws::encode_close(close.number(), close.name(), None, &mut out);
+            }
             Self::Told {
                 code,
                 text,

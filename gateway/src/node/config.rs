@@ -9,6 +9,7 @@ use hawser_engines::presence::PresenceStore;
 use hawser_engines::store::Store;
 use hawser_fanout::engines::{EngineHealth, IngestLag};
 use hawser_protocol::limits;
+use hawser_protocol::ownership::NodeName;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +90,21 @@ pub struct SocketLimits {
     pub backlog: i32,
 }
 
+/// A node of a cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// Among the others; no other may have it.
+    pub name: NodeName,
+    /// Share of the delivery partitions; 0: none.
+    pub weight: u32,
+    /// A node that was not heard for so long owns nothing, milliseconds.
+    pub lease_ms: u64,
+    /// `ws://host:port/v1/ws` for clients without TLS that are sent here; empty: made from the first plain listener.
+    pub plain_url: String,
+    /// The admin listener as others reach it, `host:port`; empty: made from it.
+    pub link: String,
+}
+
 /// Everything a node needs to know beside its services.
 #[derive(Clone)]
 pub struct NodeConfig {
@@ -106,8 +122,10 @@ pub struct NodeConfig {
     pub plain_anywhere: bool,
     /// Origins that browsers may connect from; `*` for any. Loopback pages of this node always may.
     pub origins: Vec<String>,
-    /// `wss://host:port/v1/ws` for Relocate; empty: made from the first listener.
+    /// `wss://host:port/v1/ws` for clients that are sent here; empty: made from the first listener.
     pub public_url: String,
+    /// This node among others; `None`: there are none.
+    pub cluster: Option<ClusterConfig>,
     /// Serves `/v1/echo`.
     pub echo: bool,
     /// Bytes of replay rings, whole node.
@@ -143,6 +161,7 @@ impl Default for NodeConfig {
             plain_anywhere: false,
             origins: Vec::new(),
             public_url: String::new(),
+            cluster: None,
             echo: false,
             replay_bytes: 64 << 20,
             drain_ms: 10_000,

@@ -8,6 +8,7 @@ use crate::admin::TroubleSource;
 use crate::control::ToControl;
 use crate::control::lanes::LaneTable;
 use crate::counters::NodeCounters;
+use crate::owners::Owners;
 use crate::reactor::inbox::ToCore;
 use hawser_engines::log::Log;
 use hawser_fanout::auth::Verifier;
@@ -36,8 +37,10 @@ pub(crate) struct NodeShared {
     pub(crate) memory_full: AtomicBool,
     /// Sessions of all cores, those in handover included.
     pub(crate) sessions: AtomicUsize,
-    /// What clients are told to connect to.
-    pub(crate) public_url: String,
+    /// Where clients connect that are sent here, over TLS and without; empty: nowhere.
+    pub(crate) urls: [String; 2],
+    /// Who owns which partition.
+    pub(crate) owners: Arc<Owners>,
     /// Ports of the client listeners.
     pub(crate) ports: Vec<u16>,
     /// How each engine does.
@@ -70,6 +73,9 @@ impl NodeShared {
         if self.is_draining() {
             reasons.push("draining".to_owned());
         }
+        if self.owners.in_cluster() && self.owners.map().fenced {
+            reasons.push("its beats do not come back from the log, so it owns nothing".to_owned());
+        }
         reasons.extend(self.troubles_of(Needed::ForReadiness));
         reasons.extend(self.lag.trouble(self.config.lag_ready));
         reasons.extend(self.troubles.iter().filter_map(|trouble| trouble()));
@@ -94,6 +100,15 @@ impl NodeShared {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// What a client is told to connect to that has no better place.
+    pub(crate) fn public_url(&self, tls: bool) -> &str {
+        let [url, plain_url] = &self.urls;
+        match tls && !url.is_empty() {
+            true => url,
+            false => plain_url,
+        }
     }
 
     /// Hands something to the control thread without waiting; `false`: it is full, shed.

@@ -12,9 +12,12 @@ use crate::control::lanes::{LaneNews, LaneTable};
 use crate::control::thread::{self as control, Control};
 use crate::control::transitions::Transitions;
 use crate::counters::{Counter, NodeCounters};
+use crate::owners::{FollowError, Following, Owners, locate};
 use crate::reactor::core::{self, CoreSetup};
 use crate::reactor::inbox::ToCore;
 use crate::reactor::runtime;
+use axum::Router;
+use axum::routing::get;
 use hawser_engines::log::{ReadError, Topic};
 use hawser_fanout::auth::Verifier;
 use hawser_fanout::history::History;
@@ -47,6 +50,9 @@ pub enum StartError {
     /// The log cannot be reached.
     #[error("the log cannot be read: {0}")]
     Log(#[from] ReadError),
+    /// The node cannot take its place among the others.
+    #[error("cluster: {0}")]
+    Cluster(String),
     /// A core could not begin.
     #[error("core {core} did not start: {reason}")]
     Core {
@@ -76,7 +82,10 @@ pub struct NodeHandle {
     cores: Vec<JoinHandle<Result<(), String>>>,
     control: JoinHandle<io::Result<()>>,
     stop_control: watch::Sender<bool>,
+    owners: Option<JoinHandle<()>>,
     ended: Arc<Notify>,
+    /// Why it has to end, where that is no core's failure.
+    reason: Arc<OnceLock<String>>,
 }
 
 /// Starts a node.
@@ -120,7 +129,8 @@ pub fn start(
         draining: AtomicBool::new(false),
         memory_full: AtomicBool::new(false),
         sessions: AtomicUsize::new(0),
-        public_url: public_url(&config, &addrs),
+        urls: urls(&config, &addrs),
+        owners: Arc::new(Owners::new(config.cluster.is_some())),
         ports: addrs.iter().map(SocketAddr::port).collect(),
         health: services.health,
         troubles: services.troubles,
@@ -148,7 +158,7 @@ pub fn start(
         transitions,
         lane_news,
         inbox,
-        http: services.http,
+        http: services.http.merge(locate_router(node.clone())),
         admin: admin.map(|listener| (listener, admin::router(node.clone(), registry))),
         stop,
     };
@@ -156,7 +166,7 @@ pub fn start(
         .name("hawser-control".to_owned())
         .spawn(move || control::run(control))
         .map_err(|e| io_error("cannot start the control thread", e))?;
-    let ended = Arc::new(Notify::new());
+    let (ended, reason) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
     let mut handle = NodeHandle {
         addrs,
         admin: admin_addr,
@@ -164,9 +174,12 @@ pub fn start(
         cores: Vec::with_capacity(cores),
         control,
         stop_control,
+        owners: None,
         ended,
+        reason,
     };
-    match handle.start_cores(inboxes, bound) {
+    let started = handle.start_cores(inboxes, bound);
+    match started.and_then(|()| handle.join_cluster(admin_addr)) {
         Ok(()) => Ok(handle),
         Err(error) => {
             // The first error is the one to tell.
@@ -201,9 +214,12 @@ impl NodeHandle {
         self.node.sessions.load(Ordering::Relaxed)
     }
 
-    /// Returns when a core has ended, which none does by itself unless it failed.
-    pub async fn ended(&self) {
+    /// Returns why when the node has to end: a core has ended, which none does by itself unless it failed, or another
+    /// process has this node's name.
+    pub async fn ended(&self) -> String {
         self.ended.notified().await;
+        let reason = self.reason.get().map(String::as_str);
+        reason.unwrap_or("a core has ended").to_owned()
     }
 
     /// Keys or revocations were read again: every live session's token is judged anew.
@@ -238,6 +254,7 @@ impl NodeHandle {
             return;
         }
         self.node.stop.wake();
+        self.node.owners.leave();
         let deadline_ms = self.node.config.drain_ms;
         for core in &self.node.cores {
             // A mailbox that is full now is not full for ever; `join` stops the core all the same.
@@ -253,6 +270,12 @@ impl NodeHandle {
         self.node.draining.store(true, Ordering::Release);
         self.node.stop.wake();
         let mut result = Ok(());
+        // From now on the others send nobody here.
+        self.node.owners.end();
+        if let Some(owners) = self.owners {
+            let ended = owners.join();
+            result = ended.map_err(|_| "the thread of owners panicked".to_owned());
+        }
         for (index, core) in self.cores.into_iter().enumerate() {
             while !core.is_finished() && self.node.cores[index].try_send(ToCore::Stop).is_err() {
                 std::thread::sleep(MAILBOX_PAUSE);
@@ -268,6 +291,37 @@ impl NodeHandle {
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
         result.and(control.map_err(|e| format!("control thread: {e}")))
+    }
+
+    /// Takes a place among the nodes, now that clients can be served.
+    fn join_cluster(&mut self, admin: Option<SocketAddr>) -> Result<(), StartError> {
+        let Some(cluster) = &self.node.config.cluster else {
+            return Ok(());
+        };
+        let (ended, reason) = (self.ended.clone(), self.reason.clone());
+        let following = Following {
+            log: self.node.log.clone(),
+            owners: self.node.owners.clone(),
+            cores: self.node.cores.clone(),
+            clock: self.node.clock,
+            counters: self.node.counters.owners().clone(),
+            displaced: Box::new(move |words| {
+                // Once only.
+                let _ = reason.set(words);
+                ended.notify_one();
+            }),
+        };
+        let link = match cluster.link.as_str() {
+            "" => admin
+                .filter(|a| !a.ip().is_unspecified())
+                .map_or_else(String::new, |a| a.to_string()),
+            link => link.to_owned(),
+        };
+        let urls = self.node.urls.clone().map(reachable);
+        let started = following.start(cluster, urls, link);
+        self.owners =
+            Some(started.map_err(|error: FollowError| StartError::Cluster(error.to_string()))?);
+        Ok(())
     }
 
     fn start_cores(
@@ -323,6 +377,12 @@ fn recheck(node: &NodeShared) {
     }
 }
 
+/// What the node itself answers beside page and API.
+fn locate_router(node: Arc<NodeShared>) -> Router {
+    let router = Router::new().route("/v1/locate", get(locate::locate));
+    router.with_state(node)
+}
+
 /// A core's thread, from its runtime to its end.
 fn run_core(
     setup: CoreSetup,
@@ -358,20 +418,34 @@ fn bind_admin(
     Ok((Some(listener), Some(addr)))
 }
 
-/// The configured address, or the first listener's (TLS before plain).
-fn public_url(config: &NodeConfig, addrs: &[SocketAddr]) -> String {
-    if !config.public_url.is_empty() {
-        return config.public_url.clone();
+/// The configured addresses, or the first listener's of each kind: over TLS, and without.
+fn urls(config: &NodeConfig, addrs: &[SocketAddr]) -> [String; 2] {
+    let first = |tls: bool, scheme: &str| {
+        let mut listeners = config.listeners.iter().zip(addrs);
+        let found = listeners.find(|(listener, _)| listener.tls.is_some() == tls);
+        found.map_or_else(String::new, |(_, addr)| format!("{scheme}://{addr}/v1/ws"))
+    };
+    let given = |given: &str, made: String| match given {
+        "" => made,
+        given => given.to_owned(),
+    };
+    let plain = config.cluster.as_ref().map_or("", |c| c.plain_url.as_str());
+    [
+        given(&config.public_url, first(true, "wss")),
+        given(plain, first(false, "ws")),
+    ]
+}
+
+/// An address that other machines' clients can be sent to: not "all addresses".
+fn reachable(url: String) -> String {
+    let everywhere = ["//0.0.0.0:", "//[::]:"]
+        .iter()
+        .any(|all| url.contains(all));
+    if everywhere {
+        tracing::warn!(%url, "clients cannot be sent to this address from other nodes: set listen.public_url");
+        return String::new();
     }
-    let mut listeners = config.listeners.iter().zip(addrs);
-    let tls = listeners
-        .clone()
-        .find(|(listener, _)| listener.tls.is_some());
-    match tls.or_else(|| listeners.next()) {
-        Some((listener, addr)) if listener.tls.is_some() => format!("wss://{addr}/v1/ws"),
-        Some((_, addr)) => format!("ws://{addr}/v1/ws"),
-        None => String::new(),
-    }
+    url
 }
 
 fn io_error(what: &'static str, source: io::Error) -> StartError {

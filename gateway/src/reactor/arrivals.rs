@@ -133,6 +133,8 @@ impl Reactor {
             resuming: None,
             queued: false,
             departed: false,
+            stays: greeting.hello.redirect_never,
+            told: 0,
             reading_log: false,
             token_at_ms: 0,
         }
@@ -191,7 +193,7 @@ impl Reactor {
             head,
             resume_token,
             heartbeat_ms,
-            map_version: 0,
+            map_version: self.node.owners.version(),
             token_expires_at_ms: expires_ms,
             limits: Some(self.limits()),
             node: self.node.config.name.clone(),
@@ -199,7 +201,8 @@ impl Reactor {
         connection.stage = Stage::Open;
         self.reply(connection, &ServerFrame::Welcome(welcome));
         self.arm(connection, timeout_ms);
-        if self.drain_at_ms.is_some() {
+        self.send_home(connection);
+        if self.drain_at_ms.is_some() && !self.node.owners.in_cluster() {
             self.relocate(connection);
         }
         self.queue_if_behind(connection);

@@ -60,6 +60,8 @@ pub(crate) enum ToCore {
     },
     /// The revocation list was reloaded: look at every session's token again.
     Recheck,
+    /// Other partitions are this node's, or others': look where each session belongs.
+    Owners,
     /// Tell every session to move, then close what is left at the deadline.
     Drain {
         /// Milliseconds from now.

@@ -3,15 +3,12 @@
 use super::inbox::ToCore;
 use super::turn::Reactor;
 use crate::session::SessionId;
-use crate::session::connection::{Connection, Role, Stage};
+use crate::session::connection::{Connection, Stage};
 use hawser_engines::presence::Presence;
 use hawser_protocol::codes::{CloseCode, ErrorCode};
 use hawser_protocol::frame::ServerFrame;
 use hawser_protocol::ids::UserId;
 use hawser_protocol::pb;
-
-/// Of the time for a drain, the clients' slots fill this share, in percent.
-const SLOTS_PERCENT: u64 = 70;
 
 impl Reactor {
     /// Reads the inbox. Returns whether there may be more.
@@ -69,6 +66,7 @@ impl Reactor {
                 reactor.reply(connection, &ServerFrame::Error(error));
             }),
             ToCore::Recheck => self.recheck(),
+            ToCore::Owners => self.send_all_home(),
             ToCore::Drain { deadline_ms } => self.drain(deadline_ms),
             ToCore::Stop => self.stop(),
         }
@@ -108,37 +106,6 @@ impl Reactor {
             reactor.reply(connection, &ServerFrame::Error(error));
             reactor.close(connection, close.number(), reason);
         });
-    }
-
-    /// Tells everybody to move, each at its slot; what is left at the deadline is closed.
-    fn drain(&mut self, deadline_ms: u64) {
-        let at_ms = self.node.clock.now_ms() + deadline_ms;
-        self.drain_at_ms = Some(at_ms);
-        for session in self.all_sessions() {
-            self.with(session, |reactor, connection| reactor.relocate(connection));
-        }
-    }
-
-    /// Tells one session to move.
-    pub(super) fn relocate(&mut self, connection: &mut Connection) {
-        let now_ms = self.node.clock.now_ms();
-        let left_ms = self.drain_at_ms.map_or(0, |at| at.saturating_sub(now_ms));
-        let range_ms = (left_ms * SLOTS_PERCENT / 100).max(1);
-        let Role::Session(device) = &mut connection.role else {
-            return;
-        };
-        // Spread by the device, so that it is the same when it is told twice.
-        let spread = u64::from(hawser_protocol::partition::murmur2(
-            device.device.as_str().as_bytes(),
-        ));
-        let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-        let (slot_ms, deadline_ms) = (number(spread % range_ms), number(left_ms));
-        let url = self.node.public_url.clone();
-        let mut actions = self.actions();
-        device
-            .session
-            .drain(&url, slot_ms, deadline_ms, &mut actions);
-        self.perform(connection, actions);
     }
 
     /// Closes everything; the core returns once the closes have had their moment.

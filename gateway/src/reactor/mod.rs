@@ -9,6 +9,7 @@ mod frames;
 pub(crate) mod guard;
 pub(crate) mod inbox;
 mod letters;
+mod moves;
 pub(crate) mod readiness;
 mod replies;
 mod resuming;

@@ -8,6 +8,7 @@ use crate::node::clock::Clock;
 use crate::node::config::NodeConfig;
 use crate::node::shards::Shards;
 use crate::node::shared::NodeShared;
+use crate::owners::Owners;
 use crate::session::SessionId;
 use hawser_engines::embedded::{EmbeddedConfig, EmbeddedEngine};
 use hawser_fanout::auth::{Issuer, Verifier};
@@ -62,7 +63,8 @@ fn shared(
         draining: AtomicBool::new(false),
         memory_full: AtomicBool::new(false),
         sessions: AtomicUsize::new(0),
-        public_url: String::new(),
+        urls: [String::new(), String::new()],
+        owners: Arc::new(Owners::new(false)),
         ports: Vec::new(),
         health: Vec::new(),
         troubles: Vec::new(),

@@ -101,6 +101,9 @@ impl Reactor {
         for (user, came) in untold {
             self.tell(user, came);
         }
+        if self.last_call_at_ms.is_some_and(|at| now_ms >= at) {
+            self.last_call();
+        }
         if self.drain_at_ms.is_some_and(|at| now_ms >= at) {
             for session in self.all_sessions() {
                 self.with(session, |reactor, connection| {
@@ -113,6 +116,7 @@ impl Reactor {
         if now_ms >= self.gauge_at_ms {
             self.gauge_at_ms = now_ms + GAUGE_MS;
             self.gauge_tails();
+            self.gauge_guests();
         }
     }
 

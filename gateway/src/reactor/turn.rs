@@ -86,6 +86,8 @@ pub(crate) struct Reactor {
     pub(super) gauge_at_ms: u64,
     /// Where the delivery partitions are looked at next, so that none waits for ever.
     pub(super) next_partition: usize,
+    /// While draining in a cluster: when those are told that were told of no other node.
+    pub(super) last_call_at_ms: Option<u64>,
     /// When what is left is closed, while draining.
     pub(super) drain_at_ms: Option<u64>,
     /// When the core returns, once told to stop.
@@ -152,6 +154,7 @@ impl Reactor {
             tick_at_ms: 0,
             gauge_at_ms: 0,
             next_partition: 0,
+            last_call_at_ms: None,
             drain_at_ms: None,
             stop_at_ms: None,
             stopped: false,

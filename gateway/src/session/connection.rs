@@ -84,6 +84,10 @@ pub(crate) struct Device {
     pub(crate) queued: bool,
     /// It has left the tables of its core.
     pub(crate) departed: bool,
+    /// The client cannot go to another node.
+    pub(crate) stays: bool,
+    /// Which node it was told to go to (a hash of the name); 0: none.
+    pub(crate) told: u32,
     /// A read of the log below the ring is under way.
     pub(crate) reading_log: bool,
     /// When the last resume token was made, monotonic milliseconds.

@@ -140,6 +140,8 @@ pub struct Client {
 pub enum Closed {
     /// A close frame with this code.
     Code(u16),
+    /// Sent to this address, instead of a Welcome.
+    Redirected(String),
     /// The connection ended without one.
     Abrupt,
 }
@@ -150,6 +152,8 @@ pub struct Resume {
     pub token: Vec<u8>,
     pub last_offset: Option<u64>,
     pub live_only: bool,
+    /// Cannot go elsewhere.
+    pub stays: bool,
 }
 
 impl Client {
@@ -179,6 +183,7 @@ impl Client {
             resume_token: resume.token.into(),
             last_offset: resume.last_offset,
             live_only: resume.live_only,
+            redirect_never: resume.stays,
             ..pb::Hello::default()
         }));
         loop {
@@ -186,6 +191,10 @@ impl Client {
                 ServerFrame::Welcome(welcome) => {
                     client.welcome = welcome;
                     return Ok(client);
+                }
+                ServerFrame::Redirect(redirect) => {
+                    assert_eq!(client.closed(), Closed::Code(4300));
+                    return Err(Closed::Redirected(redirect.url));
                 }
                 ServerFrame::Error(_) => {}
                 other => panic!("{other:?} before Welcome"),
@@ -339,7 +348,7 @@ impl Client {
         Resume {
             token: self.welcome.resume_token.to_vec(),
             last_offset: self.last_offset,
-            live_only: false,
+            ..Resume::default()
         }
     }
 }

@@ -28,6 +28,7 @@ pub struct Node {
     pub plain: Target,
     pub tls: Target,
     pub config: Config,
+    server_tls: Arc<rustls::ServerConfig>,
     /// Outlives the node.
     _dir: Arc<TempDir>,
 }
@@ -78,6 +79,7 @@ impl Node {
         backing
             .follow_revocations(handle.rechecker())
             .expect("a thread");
+        let server_tls = tls;
         let trusted = client::trusting(&certificates.self_made().expect("self-made"), provider);
         let plain = Target {
             addr: handle.addrs()[0],
@@ -94,8 +96,25 @@ impl Node {
             plain,
             tls,
             config,
+            server_tls,
             _dir: dir,
         }
+    }
+
+    /// Another node of the same cluster: its own listeners, the same engines. Ends when its handle is joined.
+    pub fn beside(&self, tune: impl FnOnce(&mut NodeConfig)) -> (NodeHandle, Target) {
+        let backing = self.backing();
+        let settings = node_config(&self.config, &self.server_tls, backing.resume_key, 4_096);
+        let mut settings = settings.expect("sound");
+        settings.pin = false;
+        tune(&mut settings);
+        let handle = node::start(settings, backing.services.clone(), backing.verifier.clone());
+        let handle = handle.expect("a node");
+        let plain = Target {
+            addr: handle.addrs()[0],
+            tls: None,
+        };
+        (handle, plain)
     }
 
     /// Stops it in order and starts another on the same data.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use hawser_protocol::codes::ReconnectPolicy;
+use hawser_protocol::pb;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Counters, Engine, Timer, wall_ms};
@@ -60,7 +61,10 @@ impl Engine {
         };
         let gateways = &self.shared.addresses;
         let turn = session.user as usize / 2 + session.attempts as usize;
-        let address = gateways[turn % gateways.len()];
+        let home = session
+            .home
+            .and_then(|home| gateways.get(usize::from(home)));
+        let address = home.copied().unwrap_or(gateways[turn % gateways.len()]);
         let fd = match dial(address, source.map(IpAddr::V4)) {
             Ok(fd) => fd,
             Err(error) => return self.drop_connection(at, 0, &format!("connect: {error}")),
@@ -118,6 +122,8 @@ impl Engine {
             Stage::Waiting | Stage::Banned => return,
             Stage::Connecting | Stage::Greeting => {
                 self.connecting -= 1;
+                // Where it was sent is not there: whoever is asked next is asked to serve.
+                session.stays |= session.home.take().is_some();
                 Counters::add(&counters.failed, 1);
                 self.found
                     .failure(format!("{}: {why}", self.shared.plan.name(session.user)));
@@ -148,6 +154,59 @@ impl Engine {
         let pause = 1 + self.random.below(ceiling);
         let now_ms = self.now_ms();
         self.wheel.insert(now_ms + pause, (at, Timer::Connect));
+    }
+
+    /// Another gateway owns the user's partition.
+    pub(super) fn redirected(&mut self, at: u32, redirect: &pb::Redirect) {
+        if self.sessions[at as usize].stage != Stage::Greeting {
+            return;
+        }
+        self.sessions[at as usize].home = self.gateway_of(&redirect.url);
+        // One that is not on the list is not gone to.
+        self.sessions[at as usize].stays = self.sessions[at as usize].home.is_none();
+        let pause = self.random.below(u64::from(redirect.jitter_ms).max(1));
+        self.connecting -= 1;
+        self.move_on(at, pause);
+    }
+
+    /// It does from now on.
+    pub(super) fn relocated(&mut self, at: u32, relocate: &pb::Relocate) {
+        let home = self.gateway_of(&relocate.url);
+        let session = &mut self.sessions[at as usize];
+        if home.is_none() || session.stage != Stage::Live {
+            return;
+        }
+        session.home = home;
+        let (epoch, deadline) = (session.epoch, self.now_ms() + u64::from(relocate.slot_ms));
+        self.wheel.insert(deadline, (at, Timer::Move(epoch)));
+    }
+
+    /// Leaves this gateway, for the one that is its home now. (What is in flight is sent again there.)
+    pub(super) fn move_on(&mut self, at: u32, pause_ms: u64) {
+        let counters = &self.shared.counters;
+        Counters::add(&counters.moved, 1);
+        let session = &mut self.sessions[at as usize];
+        if session.stage == Stage::Live {
+            Counters::take(&counters.live, 1);
+        }
+        let user = session.user;
+        if let Some(key) = session.key {
+            let _ = self.ring.close(key);
+        }
+        session.disconnected();
+        self.note(user, || Op::Close { code: 1_000 });
+        let now_ms = self.now_ms();
+        self.wheel
+            .insert(now_ms + pause_ms.max(1), (at, Timer::Connect));
+    }
+
+    /// Which of our gateways an address names.
+    fn gateway_of(&self, url: &str) -> Option<u16> {
+        let (_, rest) = url.split_once("://")?;
+        let authority = rest.split('/').next()?;
+        let address: SocketAddr = authority.parse().ok()?;
+        let found = self.shared.addresses.iter().position(|a| *a == address)?;
+        u16::try_from(found).ok()
     }
 
     pub(super) fn random_bytes(&mut self) -> [u8; 16] {

@@ -84,6 +84,8 @@ enum Timer {
     /// Sends of unknown outcome.
     Again(u32),
     Connect,
+    /// Another gateway's turn has come.
+    Move(u32),
 }
 
 /// One thread.
@@ -266,7 +268,10 @@ impl Engine {
                 Timer::Again(epoch) if epoch == session.epoch && session.stage == Stage::Live => {
                     self.put_again(at, false);
                 }
-                Timer::Ack(_) | Timer::Heartbeat(_) | Timer::Again(_) => {}
+                Timer::Move(epoch) if epoch == session.epoch && session.stage == Stage::Live => {
+                    self.move_on(at, 0);
+                }
+                Timer::Ack(_) | Timer::Heartbeat(_) | Timer::Again(_) | Timer::Move(_) => {}
             }
         }
     }

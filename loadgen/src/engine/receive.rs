@@ -139,10 +139,10 @@ impl Engine {
                 }
             }
             ServerFrame::Error(error) => self.error(at, &error),
-            ServerFrame::Redirect(_)
-            | ServerFrame::TypingUpdate(_)
+            ServerFrame::Redirect(redirect) => self.redirected(at, &redirect),
+            ServerFrame::Relocate(relocate) => self.relocated(at, &relocate),
+            ServerFrame::TypingUpdate(_)
             | ServerFrame::PresenceUpdate(_)
-            | ServerFrame::Relocate(_)
             | ServerFrame::TokenAccepted(_)
             | ServerFrame::Unknown(_) => {}
         }

@@ -49,6 +49,8 @@ pub struct Counters {
     pub closed: AtomicU64,
     /// Chats read back.
     pub swept: AtomicU64,
+    /// Sessions and attempts that went to another gateway because they were sent there.
+    pub moved: AtomicU64,
     /// Sessions welcomed again.
     pub reconnects: AtomicU64,
 }

@@ -226,6 +226,56 @@ fn a_redirect_is_followed_only_to_an_address_of_our_scheme() {
     }
 }
 
+fn redirect(url: &str) -> pb::Redirect {
+    pb::Redirect {
+        url: url.into(),
+        map_version: 1,
+        jitter_ms: 10,
+    }
+}
+
+#[test]
+fn where_a_redirect_leads_nowhere_the_client_asks_to_be_served_where_it_began() {
+    let mut world = World::new(1);
+    world.redirect = Some(redirect("ws://dead/"));
+    world.dead_url = Some("ws://dead/".into());
+    let alice = world.join("alice", "a1");
+    world.pass(5_000);
+    let wanted = ["ws://home/", "ws://dead/", "ws://home/"];
+    assert_eq!(world.devices[alice].opened, wanted);
+    assert_eq!(world.devices[alice].phase, Phase::Live);
+}
+
+#[test]
+fn redirects_that_lead_in_a_circle_end() {
+    let mut world = World::new(1);
+    world.redirect = Some(redirect("ws://other/"));
+    let alice = world.join("alice", "a1");
+    world.pass(20_000);
+    assert_eq!(world.devices[alice].opened.len(), 5);
+    assert_eq!(world.devices[alice].phase, Phase::Live);
+}
+
+#[test]
+fn a_redirect_of_the_link_that_is_to_take_over_leads_on_while_the_old_one_serves() {
+    let (mut world, alice, bob) = two();
+    let relocate = pb::Relocate {
+        url: "ws://other/".into(),
+        slot_ms: 100,
+        deadline_ms: 0,
+    };
+    world.next_hello = Some(ServerFrame::Redirect(redirect("ws://third/")));
+    world.send_to("alice", &ServerFrame::Relocate(relocate));
+    world.pass(2_000);
+    let wanted = ["ws://home/", "ws://other/", "ws://third/"];
+    assert_eq!(world.devices[alice].opened, wanted);
+    assert_eq!(world.devices[alice].phase, Phase::Live);
+    assert!(!world.devices[alice].phases.contains(&"waiting"));
+    world.say(bob, CHAT, "still there?");
+    world.pass(400);
+    assert_eq!(world.devices[alice].disk.texts(CHAT), ["still there?"]);
+}
+
 #[test]
 fn bytes_that_are_no_frame_end_the_connection_not_the_session() {
     let (mut world, alice, _) = two();

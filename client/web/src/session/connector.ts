@@ -14,6 +14,8 @@ import type { Chance, Config, Now } from "./types";
 const STABLE_MS = 10_000;
 /** Displaced twice within this: someone else keeps the device. */
 const DISPLACED_AGAIN_MS = 30_000;
+/** Redirects followed without a Welcome between them; whoever is asked then is asked to serve. */
+const REDIRECTS_MAX = 4;
 /** Asking for a new token again while the session lives on, at the least. */
 const TOKEN_RETRY_MS = 1_000;
 
@@ -32,6 +34,10 @@ export class Connector {
   private stableAtMs: number | undefined;
   private displacedAtMs: number | undefined;
   private url: string;
+  /** Redirects followed since a Welcome. */
+  private redirects = 0;
+  /** Where a Redirect led could not be reached: the next Hello asks to be served where it is. */
+  private stays = false;
 
   constructor(
     private readonly config: Config,
@@ -111,6 +117,8 @@ export class Connector {
       this.promote(now);
     }
     link.state = "welcomed";
+    this.redirects = 0;
+    this.stays = false;
     this.tokenExpires(tokenExpiresAtMs, now);
   }
 
@@ -123,16 +131,24 @@ export class Connector {
     this.stableAtMs = now.ms + STABLE_MS;
   }
 
+  /** Whether the next Hello asks not to be sent elsewhere. */
+  get redirectNever(): boolean {
+    return this.stays || this.redirects >= REDIRECTS_MAX;
+  }
+
   redirect(link: Link, to: Redirect, now: Now): void {
     if (link.state !== "hello") return;
     this.out.push({ do: "close", link: link.id, code: 1000, reason: "redirected" });
+    this.redirects += 1;
+    const jitter = Math.round(this.chance.unit() * to.jitterMs);
     if (link === this.links.next) {
+      // The old link still serves us.
       this.links.next = undefined;
+      if (this.redirects < REDIRECTS_MAX) this.links.relocateAt(to.url, now.ms + jitter);
       return;
     }
     this.drop();
     if (this.config.acceptsUrl(to.url)) this.url = to.url;
-    const jitter = Math.round(this.chance.unit() * to.jitterMs);
     this.waitThenConnect(jitter + this.backoff.nextAtOnce(), now);
   }
 
@@ -198,6 +214,8 @@ export class Connector {
   private lost(code: number, reason: string, now: Now): void {
     this.drop();
     this.url = this.config.url;
+    this.stays ||= this.redirects > 0;
+    this.redirects = 0;
     if (!this.wanted) return;
     if (code === CLOSE_DISPLACED && this.displacedAgain(now)) return;
     const policy = policyOfClose(code);

@@ -154,6 +154,7 @@ export class Session {
       token,
       device: this.config.device,
       client: this.config.client,
+      ...(this.connector.redirectNever ? { redirectNever: true } : {}),
       ...(hasCursor ? { resumeToken } : {}),
       ...(hasCursor && next > 0n ? { lastOffset: next - 1n } : {}),
     };

@@ -74,6 +74,8 @@ export class World {
   readonly nextErrors: number[] = [];
   holdResults = false;
   heartbeatMs = 30_000;
+  /** Where so many Hellos are sent that allow it. */
+  redirect = { url: "", times: 0 };
   journal: (op: Op) => void = () => {};
 
   constructor(public now: () => number) {}
@@ -263,7 +265,7 @@ export class World {
     const at = this.now();
     switch (frame.type) {
       case "hello":
-        return this.hello(conn, frame.body as { token: string; device: string; lastOffset?: bigint });
+        return this.hello(conn, frame.body as { token: string; device: string; lastOffset?: bigint; redirectNever?: boolean });
       case "send":
         return this.handleSend(conn, frame.body);
       case "ack":
@@ -298,7 +300,15 @@ export class World {
     }
   }
 
-  private hello(conn: Conn, hello: { token: string; device: string; lastOffset?: bigint }): void {
+  private hello(
+    conn: Conn,
+    hello: { token: string; device: string; lastOffset?: bigint; redirectNever?: boolean },
+  ): void {
+    if (this.redirect.times > 0 && hello.redirectNever !== true) {
+      this.redirect.times -= 1;
+      const body = { url: this.redirect.url, mapVersion: 1, jitterMs: 10 };
+      return conn.send(encodeFrame({ type: "redirect", body }));
+    }
     const [user, device] = hello.token.split("/");
     if (!user || !this.users.has(user) || device !== hello.device) return conn.close(4001, "bad_token");
     for (const other of this.conns) {

@@ -1,7 +1,7 @@
 //! What each frame of the server's does.
 
 use super::Session;
-use super::links::LinkState;
+use super::links::{LinkState, REDIRECTS_MAX};
 use crate::client::outbox::Verdict;
 use crate::client::syncer::may_retry;
 use crate::client::types::{Effect, Mark, Now, PendingSend, Phase, Place, Refusal};
@@ -151,6 +151,7 @@ impl Session {
             recovered &= link.resumes;
         }
         self.retry_after_ms = 0;
+        (self.redirects, self.stays) = (0, false);
         self.skew_ms = signed_difference(welcome.server_time_ms, now.wall_ms);
         self.disk.batch.skew_ms = Some(self.skew_ms);
         self.heartbeat_ms = match welcome.heartbeat_ms {
@@ -201,15 +202,20 @@ impl Session {
 
     fn handle_redirect(&mut self, link: u32, redirect: pb::Redirect, now: Now) {
         self.close(link, 1000, "redirected");
+        self.redirects += 1;
+        let jitter_ms = self.chance.below(u64::from(redirect.jitter_ms));
         if self.is_next(link) {
+            // The old link still serves us.
             self.next_link = None;
+            if self.redirects < REDIRECTS_MAX {
+                self.relocate = Some((now.ms + jitter_ms, redirect.url));
+            }
             return;
         }
         self.drop_links();
         if self.accepts_url(&redirect.url) {
             self.url = redirect.url;
         }
-        let jitter_ms = self.chance.below(u64::from(redirect.jitter_ms));
         let wait_ms = jitter_ms + self.backoff.at_once_ms(&mut self.chance);
         self.wait_then_connect(wait_ms, now);
     }

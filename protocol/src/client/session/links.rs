@@ -14,6 +14,8 @@ const WELCOME_MS: u64 = 10_000;
 const TOKEN_MARGIN_MS: u64 = 60_000;
 /// A token that could not be renewed in band is tried again after at least this, milliseconds.
 const TOKEN_RETRY_MS: u64 = 1_000;
+/// Redirects followed without a Welcome between them; whoever is asked then is asked to serve.
+pub(super) const REDIRECTS_MAX: u32 = 4;
 /// Displaced twice within this: someone else keeps the device, milliseconds.
 const DISPLACED_AGAIN_MS: u64 = 30_000;
 
@@ -64,6 +66,7 @@ impl Session {
             last_offset,
             client: self.config.client.clone(),
             live_only: self.config.live_only,
+            redirect_never: self.stays || self.redirects >= REDIRECTS_MAX,
             heartbeat_ms: self.config.heartbeat_ms,
             ..pb::Hello::default()
         };
@@ -250,6 +253,8 @@ impl Session {
     fn lost(&mut self, code: u16, reason: &str, now: Now) {
         self.drop_links();
         self.url = self.config.url.clone();
+        self.stays |= self.redirects > 0;
+        self.redirects = 0;
         let retry_after_ms = std::mem::take(&mut self.retry_after_ms);
         let problem = std::mem::take(&mut self.last_problem);
         if !self.wanted {

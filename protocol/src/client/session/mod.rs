@@ -45,6 +45,10 @@ pub struct Session {
     /// The server's wish in the last Error that answered no request, milliseconds.
     retry_after_ms: u64,
     url: String,
+    /// Redirects followed since a Welcome.
+    redirects: u32,
+    /// Where a Redirect led could not be reached: the next Hello asks to be served where it is.
+    stays: bool,
 
     last_link: u32,
     link: Option<Link>,
@@ -94,6 +98,8 @@ impl Session {
             backoff: Backoff::default(),
             retry_at_ms: None,
             retry_after_ms: 0,
+            redirects: 0,
+            stays: false,
             last_link: 0,
             link: None,
             next_link: None,

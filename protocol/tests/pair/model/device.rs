@@ -223,9 +223,10 @@ impl World {
         let boot = self.devices[device].boot;
         match effect {
             Effect::Open { link, url } => {
+                let dead = self.dead_url.as_ref() == Some(&url);
                 self.devices[device].opened.push(url);
                 let at = self.ms + self.delay();
-                if self.devices[device].unreachable {
+                if self.devices[device].unreachable || dead {
                     let code = 1006;
                     return self.at(
                         at,

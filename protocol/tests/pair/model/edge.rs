@@ -178,6 +178,9 @@ impl World {
         if let Some(answer) = self.next_hello.take() {
             return self.send_down(conn, &answer);
         }
+        if let Some(redirect) = self.redirect.clone().filter(|_| !hello.redirect_never) {
+            return self.send_down(conn, &ServerFrame::Redirect(redirect));
+        }
         let mut parts = hello.token.split('/');
         let (user, name) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
         let expires: u64 = parts.next().and_then(|t| t.parse().ok()).unwrap_or(0);

@@ -13,6 +13,7 @@ use hawser_protocol::client::{Batch, Chance, Now};
 use hawser_protocol::frame::{ClientFrame, ServerFrame, split};
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::message::Send;
+use hawser_protocol::pb;
 use hawser_protocol::server;
 use std::collections::BTreeMap;
 
@@ -108,6 +109,10 @@ pub(crate) struct World {
     pub(crate) lose_syncs: bool,
     /// The next Hello is answered by this.
     pub(crate) next_hello: Option<ServerFrame>,
+    /// Every Hello that does not forbid it is answered by this.
+    pub(crate) redirect: Option<pb::Redirect>,
+    /// Nobody is at this address.
+    pub(crate) dead_url: Option<String>,
 }
 
 impl World {
@@ -141,6 +146,8 @@ impl World {
             skipped: Vec::new(),
             lose_syncs: false,
             next_hello: None,
+            redirect: None,
+            dead_url: None,
         }
     }
 

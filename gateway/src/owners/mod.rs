@@ -1,0 +1,12 @@
+//! This node among the others: who owns which delivery partition, and where its users belong.
+//!
+//! Ownership says where a session is best served, never whether: every node reads every partition, so one that is asked
+//! to serve another's user does so as a *guest* (a client that cannot go elsewhere, a partition between two owners).
+
+mod follow;
+pub(crate) mod locate;
+mod map;
+pub(crate) mod peers;
+
+pub(crate) use follow::{FollowError, Following};
+pub(crate) use map::Owners;
