@@ -14,6 +14,7 @@ mod edge;
 mod judge;
 mod lanes;
 mod oracle;
+mod owners;
 mod reference;
 mod scroll;
 mod store;
@@ -21,6 +22,7 @@ mod storm;
 mod world;
 
 pub use oracle::Violation;
+pub use owners::{OwnersBreak, OwnersOptions, OwnersOutcome, run_owners};
 
 /// What is broken on purpose, so that the oracles can be seen to notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -1,7 +1,9 @@
 //! Wiring only: seeds in, a progress bar, the first violation out.
 
 use clap::{Args, Parser, Subcommand};
-use hawser_sim::{Break, Options, Outcome, run};
+use hawser_sim::{
+    Break, Options, Outcome, OwnersBreak, OwnersOptions, OwnersOutcome, Violation, run, run_owners,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
 
@@ -23,6 +25,8 @@ struct Cli {
 enum Command {
     /// Runs seeds until one breaks a promise.
     Run(Run),
+    /// Runs seeds of gateways that own partitions by the leases log, until one breaks a promise.
+    Owners(Owners),
 }
 
 #[derive(Args)]
@@ -50,40 +54,118 @@ struct Run {
     keep_going: bool,
 }
 
+#[derive(Args)]
+struct Owners {
+    /// How many seeds.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    start: u64,
+    /// Steps of each storm: what fails, who comes and goes.
+    #[arg(long, default_value_t = OwnersOptions::default().steps)]
+    steps: u64,
+    /// Breaks something on purpose: the oracles must notice.
+    #[arg(long, value_enum)]
+    r#break: Option<OwnersBreak>,
+    /// Prints every record, step and fault; for one seed.
+    #[arg(long)]
+    trace: bool,
+    /// Goes on after a violation and counts them.
+    #[arg(long)]
+    keep_going: bool,
+}
+
 fn main() -> ExitCode {
-    let Command::Run(args) = Cli::parse().command;
+    match Cli::parse().command {
+        Command::Run(args) => run_all(&args),
+        Command::Owners(args) => run_all_owners(&args),
+    }
+}
+
+fn run_all(args: &Run) -> ExitCode {
     let options = Options {
         steps: args.steps,
         broken: args.r#break,
         torn: !args.whole_store,
         trace: args.trace,
     };
-    let style =
-        ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}");
-    let bar = ProgressBar::new(args.seeds);
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
     let mut total = Total::default();
-    for seed in args.start..args.start.saturating_add(args.seeds) {
+    let seeds = Seeds {
+        start: args.start,
+        count: args.seeds,
+        keep_going: args.keep_going,
+    };
+    let broken = seeds.run(|seed| {
         let outcome = run(seed, &options);
-        bar.inc(1);
         total.add(&outcome);
-        if let Some(violation) = &outcome.violation {
-            let line = replay(seed, &args);
-            bar.suspend(|| println!("seed {seed}: {violation}"));
-            bar.suspend(|| println!("  replay: {line}"));
-            if !args.keep_going {
-                break;
+        outcome.violation.map(|found| (found, replay(seed, args)))
+    });
+    println!("{total}");
+    code(broken)
+}
+
+fn run_all_owners(args: &Owners) -> ExitCode {
+    let options = OwnersOptions {
+        steps: args.steps,
+        broken: args.r#break,
+        trace: args.trace,
+    };
+    let mut total = OwnersTotal::default();
+    let seeds = Seeds {
+        start: args.start,
+        count: args.seeds,
+        keep_going: args.keep_going,
+    };
+    let broken = seeds.run(|seed| {
+        let outcome = run_owners(seed, &options);
+        total.add(&outcome);
+        outcome
+            .violation
+            .map(|found| (found, replay_owners(seed, args)))
+    });
+    println!("{total}");
+    code(broken)
+}
+
+fn code(broken: bool) -> ExitCode {
+    match broken {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// Which seeds, and whether a violation ends the run.
+struct Seeds {
+    start: u64,
+    count: u64,
+    keep_going: bool,
+}
+
+impl Seeds {
+    /// Runs them beside a progress bar; whether a promise was broken.
+    fn run(&self, mut one: impl FnMut(u64) -> Option<(Violation, String)>) -> bool {
+        let style =
+            ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}");
+        let bar = ProgressBar::new(self.count);
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        let mut broken = false;
+        for seed in self.start..self.start.saturating_add(self.count) {
+            let found = one(seed);
+            bar.inc(1);
+            if let Some((violation, line)) = found {
+                broken = true;
+                bar.suspend(|| println!("seed {seed}: {violation}"));
+                bar.suspend(|| println!("  replay: {line}"));
+                if !self.keep_going {
+                    break;
+                }
             }
         }
-    }
-    bar.finish_and_clear();
-    println!("{total}");
-    if total.violations == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+        bar.finish_and_clear();
+        broken
     }
 }
 
@@ -100,6 +182,57 @@ fn replay(seed: u64, args: &Run) -> String {
         line += &format!(" --break {}", format!("{broken:?}").to_lowercase());
     }
     line
+}
+
+/// The same for a seed of owners.
+fn replay_owners(seed: u64, args: &Owners) -> String {
+    let steps = args.steps;
+    let mut line = format!("hawser-sim owners --start {seed} --seeds 1 --steps {steps} --trace");
+    if let Some(broken) = args.r#break {
+        line += &format!(" --break {}", format!("{broken:?}").to_lowercase());
+    }
+    line
+}
+
+#[derive(Default)]
+struct OwnersTotal {
+    seeds: u64,
+    sum: OwnersOutcome,
+    violations: u64,
+}
+
+impl OwnersTotal {
+    fn add(&mut self, outcome: &OwnersOutcome) {
+        self.seeds += 1;
+        let sum = &mut self.sum;
+        sum.events += outcome.events;
+        sum.records += outcome.records;
+        sum.claims += outcome.claims;
+        sum.handed_over += outcome.handed_over;
+        sum.called_gone += outcome.called_gone;
+        sum.fenced += outcome.fenced;
+        sum.compacted += outcome.compacted;
+        self.violations += u64::from(outcome.violation.is_some());
+    }
+}
+
+impl std::fmt::Display for OwnersTotal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sum = &self.sum;
+        write!(
+            f,
+            "{} seeds, {} events: {} records ({} compacted), {} claims ({} of a living node's), {} called gone, {} fenced; {} violations",
+            self.seeds,
+            sum.events,
+            sum.records,
+            sum.compacted,
+            sum.claims,
+            sum.handed_over,
+            sum.called_gone,
+            sum.fenced,
+            self.violations
+        )
+    }
 }
 
 #[derive(Default)]
