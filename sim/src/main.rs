@@ -31,12 +31,8 @@ enum Command {
 
 #[derive(Args)]
 struct Run {
-    /// How many seeds.
-    #[arg(long, default_value_t = 1_000)]
-    seeds: u64,
-    /// The first of them.
-    #[arg(long, default_value_t = 1)]
-    start: u64,
+    #[command(flatten)]
+    seeds: Seeds,
     /// Steps of each storm: what users do and what breaks.
     #[arg(long, default_value_t = Options::default().steps)]
     steps: u64,
@@ -49,19 +45,12 @@ struct Run {
     /// Prints every frame and fault; for one seed.
     #[arg(long)]
     trace: bool,
-    /// Goes on after a violation and counts them.
-    #[arg(long)]
-    keep_going: bool,
 }
 
 #[derive(Args)]
 struct Owners {
-    /// How many seeds.
-    #[arg(long, default_value_t = 1_000)]
-    seeds: u64,
-    /// The first of them.
-    #[arg(long, default_value_t = 1)]
-    start: u64,
+    #[command(flatten)]
+    seeds: Seeds,
     /// Steps of each storm: what fails, who comes and goes.
     #[arg(long, default_value_t = OwnersOptions::default().steps)]
     steps: u64,
@@ -71,9 +60,6 @@ struct Owners {
     /// Prints every record, step and fault; for one seed.
     #[arg(long)]
     trace: bool,
-    /// Goes on after a violation and counts them.
-    #[arg(long)]
-    keep_going: bool,
 }
 
 fn main() -> ExitCode {
@@ -91,18 +77,13 @@ fn run_all(args: &Run) -> ExitCode {
         trace: args.trace,
     };
     let mut total = Total::default();
-    let seeds = Seeds {
-        start: args.start,
-        count: args.seeds,
-        keep_going: args.keep_going,
-    };
-    let broken = seeds.run(|seed| {
+    let code = args.seeds.run(|seed| {
         let outcome = run(seed, &options);
         total.add(&outcome);
         outcome.violation.map(|found| (found, replay(seed, args)))
     });
     println!("{total}");
-    code(broken)
+    code
 }
 
 fn run_all_owners(args: &Owners) -> ExitCode {
@@ -112,12 +93,7 @@ fn run_all_owners(args: &Owners) -> ExitCode {
         trace: args.trace,
     };
     let mut total = OwnersTotal::default();
-    let seeds = Seeds {
-        start: args.start,
-        count: args.seeds,
-        keep_going: args.keep_going,
-    };
-    let broken = seeds.run(|seed| {
+    let code = args.seeds.run(|seed| {
         let outcome = run_owners(seed, &options);
         total.add(&outcome);
         outcome
@@ -125,38 +101,38 @@ fn run_all_owners(args: &Owners) -> ExitCode {
             .map(|found| (found, replay_owners(seed, args)))
     });
     println!("{total}");
-    code(broken)
-}
-
-fn code(broken: bool) -> ExitCode {
-    match broken {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
-    }
+    code
 }
 
 /// Which seeds, and whether a violation ends the run.
+#[derive(Args)]
 struct Seeds {
+    /// How many seeds.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
     start: u64,
-    count: u64,
+    /// Goes on after a violation and counts them.
+    #[arg(long)]
     keep_going: bool,
 }
 
 impl Seeds {
-    /// Runs them beside a progress bar; whether a promise was broken.
-    fn run(&self, mut one: impl FnMut(u64) -> Option<(Violation, String)>) -> bool {
+    /// Runs them beside a progress bar; a broken promise is a failure.
+    fn run(&self, mut one: impl FnMut(u64) -> Option<(Violation, String)>) -> ExitCode {
         let style =
             ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}");
-        let bar = ProgressBar::new(self.count);
+        let bar = ProgressBar::new(self.seeds);
         if let Ok(style) = style {
             bar.set_style(style);
         }
-        let mut broken = false;
-        for seed in self.start..self.start.saturating_add(self.count) {
+        let mut code = ExitCode::SUCCESS;
+        for seed in self.start..self.start.saturating_add(self.seeds) {
             let found = one(seed);
             bar.inc(1);
             if let Some((violation, line)) = found {
-                broken = true;
+                code = ExitCode::FAILURE;
                 bar.suspend(|| println!("seed {seed}: {violation}"));
                 bar.suspend(|| println!("  replay: {line}"));
                 if !self.keep_going {
@@ -165,7 +141,7 @@ impl Seeds {
             }
         }
         bar.finish_and_clear();
-        broken
+        code
     }
 }
 
