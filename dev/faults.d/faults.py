@@ -309,13 +309,62 @@ def postgres(options, seed):
     return run.found
 
 
+def divided(run, seconds=30):
+    """Every partition of chat-messages is ingested by one process; how long that took."""
+    partitions = system.config("ingest-1")["log"]["partitions"]
+    begun, told = time.time(), []
+    while time.time() < begun + seconds:
+        try:
+            told = [system.metric(name, "hawser_ingest_partitions_owned") for name in system.names("ingest")]
+        except OSError:
+            # It starts.
+            time.sleep(0.1)
+            continue
+        if sum(told) == partitions and max(told) - min(told) <= 1:
+            return round(time.time() - begun, 2)
+        time.sleep(0.1)
+    run.expect("ingests divide the partitions among them", False, told)
+    return None
+
+
 def ingest(options, seed):
+    """Ingests killed in turn, each back before the next: 20 times at full length. Others go on with what was theirs."""
     run = Run("ingest", options, seed, 10)
+    names, run.found["kills"] = system.names("ingest"), pick(options, 3, 20)
     run.mark("down")
-    system.cluster("kill", "ingest-1")
-    time.sleep(2)
-    system.cluster("start", "ingest-1")
+    for kill in range(run.found["kills"]):
+        name = names[kill % len(names)]
+        run.mark(kill)
+        system.cluster("kill", name)
+        # Shorter than a lease, and longer.
+        time.sleep((2, 6)[kill % 2])
+        system.cluster("start", name)
+        time.sleep(6)
     run.mark("back")
+    run.found["divided_s"] = divided(run)
+    timeline = run.finish()
+    run.kept(timeline, "down", "back")
+    took = [timeline.recovery(run.at(kill)) for kill in range(run.found["kills"])]
+    run.found["kill_recovery_s"] = [None if each is None else round(each, 2) for each in took]
+    if len(names) > 1:
+        run.expect("acknowledged within 2 s again, 10 s after each kill", all(t is not None and t <= 10 for t in took),
+                   run.found["kill_recovery_s"], timed=True)
+    run.recovered(timeline, "back", 20)
+    return run.found
+
+
+def ingest_paused(options, seed):
+    """An ingest stopped for longer than a lease: what it had on its way when it wakes up comes too late, and does nothing."""
+    run = Run("ingest-paused", options, seed, 10)
+    name = system.names("ingest")[-1]
+    run.mark("down")
+    for _ in range(pick(options, 2, 6)):
+        system.cluster("stop", name)
+        time.sleep(8)
+        system.cluster("cont", name)
+        time.sleep(6)
+    run.mark("back")
+    run.found["divided_s"] = divided(run)
     timeline = run.finish()
     run.kept(timeline, "down", "back")
     run.recovered(timeline, "back", 20)
@@ -392,13 +441,17 @@ def f1_paused(options, seed):
 
 
 def rolling(options, seed):
-    """Every edge node ended and started again, one after the other (F26): nothing fails, each client moves once per node."""
+    """Every process ended and started again, one after the other (F26): nothing fails, each client moves once per node."""
     run = Run("rolling", options, seed, 5)
     run.mark("down")
     for name in system.names("gateway"):
         system.cluster("end", name)
         system.cluster("start", name)
         settled(run)
+    for name in system.names("ingest"):
+        system.cluster("end", name)
+        system.cluster("start", name)
+        divided(run)
     run.mark("back")
     timeline = run.finish()
     run.none_refused(timeline)
@@ -453,6 +506,7 @@ def f12(options, seed):
 FAULTS = {
     "f2-leader": f2_leader, "f2-brokers": f2_brokers, "f3-redis-killed": f3_redis_killed, "f3-redis-stopped": f3_redis_stopped,
     "f4-down": f4_down, "f4-slow": f4_slow, "f4-applied": f4_applied, "postgres": postgres, "ingest": ingest,
+    "ingest-paused": ingest_paused,
     "f1": f1, "f1-paused": f1_paused, "rolling": rolling, "f12": f12,
 }
 # What fits into a few minutes of CI.

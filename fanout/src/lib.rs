@@ -5,6 +5,7 @@ pub mod auth;
 pub mod engines;
 pub mod history;
 pub mod ingest;
+pub mod owners;
 pub mod program;
 pub mod settings;
 pub mod signals;

@@ -4,7 +4,7 @@ use super::numbers::Number;
 use super::open::Engines;
 use crate::ingest::{
     Driver, DriverConfig, DriverError, EmbeddedIngest, HotChat, IngestConfig, IngestCounters,
-    StageTimes,
+    IngestShare, StageTimes,
 };
 use crate::settings_section;
 use hawser_engines::store::StoreError;
@@ -46,10 +46,12 @@ pub enum IngestingError {
 pub struct Ingesting {
     counters: Arc<IngestCounters>,
     driver: Option<Arc<Driver>>,
+    share: Option<IngestShare>,
 }
 
 impl Ingesting {
-    /// Begins where the last commit was.
+    /// Begins where the last commit was: with what the share says on a log that others may ingest too, with everything on
+    /// an embedded one.
     ///
     /// # Errors
     /// See [`IngestingError`]. Engines that cannot be reached are no error: it waits for them.
@@ -63,11 +65,14 @@ impl Ingesting {
             settings.produce_timeout = Duration::from_millis(u64::from(section.produce_timeout_ms));
             settings.hot.share_percent = section.hot_share_percent;
             settings.hot.per_second = section.hot_per_second;
+            let share = IngestShare::default();
+            settings.share = Some(share.clone());
             let (store, directory) = (engines.store.clone(), engines.directory.clone());
             let driver = Driver::start(log.clone(), store, directory, settings)?;
             return Ok(Self {
                 counters: driver.counters(),
                 driver: Some(Arc::new(driver)),
+                share: Some(share),
             });
         }
         let hook = EmbeddedIngest::new(config);
@@ -81,7 +86,14 @@ impl Ingesting {
         Ok(Self {
             counters,
             driver: None,
+            share: None,
         })
+    }
+
+    /// What of the log is ingested here, where others may ingest too; `None`: all of it, by this process alone.
+    #[must_use]
+    pub fn share(&self) -> Option<IngestShare> {
+        self.share.clone()
     }
 
     /// Why it makes no progress now; a question that does not keep the threads running.
@@ -99,8 +111,16 @@ impl Ingesting {
     pub fn numbers(&self) -> Arc<dyn Fn() -> Vec<Number> + Send + Sync> {
         let counters = Arc::clone(&self.counters);
         let asked = self.driver.as_ref().map(Arc::downgrade);
+        let share = self.share.clone();
         Arc::new(move || {
             let mut all = numbers(&counters);
+            all.extend(share.as_ref().map(|share| {
+                Number::level(
+                    "hawser_ingest_partitions_owned",
+                    "Partitions of chat-messages that this process ingests.",
+                    share.owned() as u64,
+                )
+            }));
             if let Some(driver) = asked.as_ref().and_then(Weak::upgrade) {
                 all.extend(driver.stages().iter().flat_map(stage_numbers));
                 all.extend(driver.hot().iter().flat_map(hot_numbers));

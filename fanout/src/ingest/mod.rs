@@ -28,7 +28,9 @@ mod window;
 
 pub use self::core::Core;
 pub use counters::{IngestCounters, IngestCounts};
-pub use driver::{Driver, DriverConfig, DriverError, HotBounds, HotChat, Stage, StageTimes};
+pub use driver::{
+    Driver, DriverConfig, DriverError, HotBounds, HotChat, IngestShare, Stage, StageTimes,
+};
 pub use embedded::EmbeddedIngest;
 pub use membership::{BODY_USERS_MAX, MembershipBody, MembershipOp};
 pub use memory::MemoryBounds;

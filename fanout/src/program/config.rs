@@ -5,13 +5,18 @@ use crate::engines::{
     DirectorySection, EngineSections, EnginesSection, IngestSection, LogSection, PresenceSection,
     StoreSection, Uses,
 };
+use crate::owners::{ClusterSection, host_name, node_name};
 use crate::settings::SettingsError;
 use crate::{settings_file, settings_section};
+use hawser_protocol::ownership::NodeName;
 use std::net::SocketAddr;
 
 settings_section! {
     /// `[fanout]`.
     FanoutSection {
+        /// Name of this process among those that ingest, of which no other may have it; empty: the host's name, and the
+        /// port of `listen.admin`.
+        name: String = String::new();
         /// What this process does: `ingest`, `api`. One of them alone needs all engines elsewhere than in a process.
         roles: Vec<String> = vec!["ingest".to_owned(), "api".to_owned()];
         /// Directory of what is embedded, and of keys that no file is named for; created if missing. One process at a time.
@@ -64,6 +69,8 @@ settings_file! {
         engines: EnginesSection;
         /// How it ingests.
         ingest: IngestSection;
+        /// This process among others that ingest the same log.
+        cluster: ClusterSection;
         /// What it says of itself.
         output: OutputSection;
     }
@@ -97,6 +104,21 @@ impl Config {
             }
         }
         Ok(roles)
+    }
+
+    /// What this process is called by the others.
+    ///
+    /// # Errors
+    /// It is no name.
+    pub fn node_name(&self) -> Result<NodeName, SettingsError> {
+        let name = match self.fanout.name.as_str() {
+            "" => {
+                let port = self.admin_addr()?.map_or(0, |addr| addr.port());
+                format!("{}-{port}", host_name())
+            }
+            name => name.to_owned(),
+        };
+        node_name("fanout.name", &name)
     }
 
     /// Where the engines are.
@@ -183,6 +205,11 @@ fn contradictions(config: &Config, out: &mut Vec<SettingsError>) {
         Ok(_) => {}
     }
     out.extend(config.admin_addr().err());
+    if !config.fanout.name.is_empty()
+        && let Err(error) = NodeName::new(&config.fanout.name)
+    {
+        out.push(wrong("fanout.name", error.to_string()));
+    }
 }
 
 #[cfg(test)]
@@ -207,6 +234,7 @@ mod tests {
             ("listen.api=0.0.0.0:80", "plain_anywhere"),
             ("listen.api=here", "is no address"),
             ("log.durabilty=os", "did you mean `log.durability`"),
+            ("fanout.name=a b", "is 1 to 64 characters"),
             ("ingest.threads=0", "outside 1 to 64"),
         ] {
             let error = load_with::<Config>(None, &[pair.to_owned()]).unwrap_err();

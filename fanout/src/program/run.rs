@@ -5,10 +5,14 @@ use crate::api::{self, ApiServices};
 use crate::auth::{RevocationFeed, Tokens, TokensError, Verifier};
 use crate::engines::numbers;
 use crate::engines::{Engines, Ingesting, IngestingError, Needed, OpenEnginesError};
+use crate::ingest::IngestShare;
+use crate::owners::{Clock, FollowError, Follower, IngestMember};
 use crate::settings::SettingsError;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use hawser_engines::log::Log;
+use hawser_protocol::ownership::{NodeRecord, NodeState};
 use serde::Serialize;
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
@@ -45,6 +49,10 @@ pub(super) enum RunError {
     },
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("cluster: {0}")]
+    Cluster(#[from] FollowError),
+    #[error("{0}")]
+    Displaced(String),
 }
 
 impl RunError {
@@ -54,7 +62,7 @@ impl RunError {
             Self::Tokens(error) => error.exit_code(),
             Self::Engines(error) => error.exit_code(),
             Self::Listen { .. } => 4,
-            Self::Ingest(_) | Self::Io(_) => 1,
+            Self::Ingest(_) | Self::Io(_) | Self::Cluster(_) | Self::Displaced(_) => 1,
         }
     }
 }
@@ -97,6 +105,12 @@ pub(super) fn run(config: &Config) -> Result<(), RunError> {
         true => Some(Ingesting::start(&engines, &config.ingest)?),
         false => None,
     };
+    let (tell, displaced) = watch::channel(None);
+    let share = ingesting.as_ref().and_then(Ingesting::share);
+    let member = match share {
+        Some(share) => Some(join(config, engines.log.clone(), share, tell)?),
+        None => None,
+    };
     let services = ApiServices {
         log: engines.log.clone(),
         store: engines.store.clone(),
@@ -115,12 +129,22 @@ pub(super) fn run(config: &Config) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let served = runtime.block_on(serve(config, roles, services, shown));
+    let served = runtime.block_on(serve(config, roles, services, shown, displaced));
+    // What is ours goes to others, who go on at our last commit.
+    let quarter = Duration::from_millis(config.fanout.drain_ms / 4);
+    if let Some(member) = &member
+        && !member.drain(quarter)
+    {
+        tracing::warn!(
+            "not all partitions have another owner yet: they get one when this process is gone"
+        );
+    }
     // What the API had begun is done or given up before its engines close.
     let half = Duration::from_millis(config.fanout.drain_ms / 2);
     runtime.shutdown_timeout(half);
     drop(feed);
     drop(ingesting);
+    drop(member);
     drop(engines);
     served
 }
@@ -143,6 +167,7 @@ async fn serve(
     roles: Roles,
     services: ApiServices,
     shown: Shown,
+    displaced: watch::Receiver<Option<String>>,
 ) -> Result<(), RunError> {
     let (stop, stopped) = watch::channel(false);
     let mut servers = Vec::new();
@@ -169,7 +194,10 @@ async fn serve(
     }
     tracing::info!(roles = ?config.fanout.roles, log = config.log.kind, store = config.store.kind,
         presence = config.presence.kind, directory = config.directory.kind, "running");
-    wait_for_the_end(&services.verifier).await?;
+    let ended = tokio::select! {
+        ended = wait_for_the_end(&services.verifier) => ended,
+        words = another_has_our_name(displaced) => Err(RunError::Displaced(words)),
+    };
     tracing::info!("finishing what is in flight");
     crate::engines::end_by(Duration::from_millis(config.fanout.drain_ms));
     // Nobody listens any more: then there is nobody to tell.
@@ -177,7 +205,55 @@ async fn serve(
     for server in servers {
         server.await.map_err(io::Error::other)??;
     }
-    Ok(())
+    ended
+}
+
+/// Takes this process's place among those that ingest.
+fn join(
+    config: &Config,
+    log: Arc<dyn Log>,
+    share: IngestShare,
+    tell: watch::Sender<Option<String>>,
+) -> Result<IngestMember, RunError> {
+    let admin = config.admin_addr()?;
+    let link = match config.cluster.link.as_str() {
+        "" => admin
+            .filter(|addr| !addr.ip().is_unspecified())
+            .map_or_else(String::new, |addr| addr.to_string()),
+        link => link.to_owned(),
+    };
+    let follower = Follower {
+        name: config.node_name()?,
+        name_key: "fanout.name",
+        record: NodeRecord {
+            incarnation: 0,
+            replaces: 0,
+            beat: 0,
+            state: NodeState::Active,
+            weight: config.cluster.weight,
+            edge: false,
+            ingest: true,
+            url: String::new(),
+            plain_url: String::new(),
+            link,
+        },
+        lease_ms: config.cluster.lease_ms,
+        clock: Clock::start(),
+    };
+    let member = IngestMember::start(follower, log, share, move |words| {
+        // Nobody listens any more: it ends anyway.
+        let _ = tell.send(Some(words));
+    });
+    Ok(member?)
+}
+
+/// Says so, once it is so.
+async fn another_has_our_name(mut displaced: watch::Receiver<Option<String>>) -> String {
+    match displaced.wait_for(Option::is_some).await {
+        Ok(words) => words.clone().unwrap_or_default(),
+        // Nobody will say it.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Makes the demo's users, once the directory answers.

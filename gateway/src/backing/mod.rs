@@ -138,6 +138,7 @@ impl Backing {
                 .into_iter()
                 .collect(),
             lag: engines.lag,
+            ingest: ingesting.as_ref().and_then(Ingesting::share),
         };
         Ok(Self {
             services,

@@ -8,6 +8,7 @@ use hawser_fanout::engines::{
     DirectorySection, EngineSections, EnginesSection, IngestSection, LogSection, PresenceSection,
     StoreSection, Uses,
 };
+use hawser_fanout::owners::ClusterSection;
 use hawser_fanout::settings::SettingsError;
 use hawser_fanout::{settings_file, settings_section};
 use hawser_protocol::limits;
@@ -126,19 +127,6 @@ settings_section! {
         ring_buffer_bytes: u32 = 16384, 2048 ..= 65536;
         /// Kernel send buffer per connection, bytes; 0: the kernel's own choice.
         send_buffer_bytes: u32 = 65536, 0 ..= 16777216;
-    }
-}
-
-settings_section! {
-    /// `[cluster]`.
-    ClusterSection {
-        /// This node's share of the delivery partitions, beside those of the others; 0: it owns none.
-        weight: u32 = 100, 0 ..= 1000000;
-        /// A node whose beats the others have not read for so long loses what it owns, milliseconds; the same on all nodes.
-        lease_ms: u64 = 3000, 500 ..= 60000;
-        /// The admin listener as the other nodes reach it, `host:port`: a node that cannot read the log asks them whether
-        /// they can. Empty: made from `listen.admin`, if that is one address.
-        link: String = String::new();
     }
 }
 

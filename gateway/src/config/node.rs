@@ -5,8 +5,8 @@ use crate::node::config::{
     AdmissionLimits, ClusterConfig, Listener, NodeConfig, RingLimits, SessionLimits, SocketLimits,
 };
 use crate::node::memory;
+use hawser_fanout::owners::{host_name, node_name};
 use hawser_fanout::settings::SettingsError;
-use hawser_protocol::ownership::NodeName;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,21 +110,8 @@ fn cluster(config: &Config) -> Result<Option<ClusterConfig>, SettingsError> {
         "" => format!("{}-{port}", name(config)),
         name => name.to_owned(),
     };
-    // A host's name may have other characters; a given name was checked.
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || "_.-".contains(c) {
-            c
-        } else {
-            '-'
-        }
-    };
-    let name: String = name.chars().map(plain).collect();
-    let name = NodeName::new(&name).map_err(|error| SettingsError::Contradiction {
-        key: "node.name".to_owned(),
-        reason: error.to_string(),
-    })?;
     Ok(Some(ClusterConfig {
-        name,
+        name: node_name("node.name", &name)?,
         weight: config.cluster.weight,
         lease_ms: config.cluster.lease_ms,
         plain_url: config.listen.plain_url.clone(),
@@ -136,12 +123,9 @@ fn name(config: &Config) -> String {
     if !config.node.name.is_empty() {
         return config.node.name.clone();
     }
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
-    if host.is_empty() {
-        "hawser".to_owned()
-    } else {
-        host.to_owned()
+    match host_name() {
+        host if host.is_empty() => "hawser".to_owned(),
+        host => host,
     }
 }
 

@@ -8,6 +8,7 @@ use hawser_engines::log::Log;
 use hawser_engines::presence::PresenceStore;
 use hawser_engines::store::Store;
 use hawser_fanout::engines::{EngineHealth, IngestLag};
+use hawser_fanout::ingest::IngestShare;
 use hawser_protocol::limits;
 use hawser_protocol::ownership::NodeName;
 use std::net::SocketAddr;
@@ -225,4 +226,6 @@ pub struct Services {
     pub troubles: Vec<TroubleSource>,
     /// How far ingest is behind, for readiness and Pong.
     pub lag: IngestLag,
+    /// What this process ingests of a log that others share, if that is a role of it.
+    pub ingest: Option<IngestShare>,
 }

@@ -1,6 +1,5 @@
 //! The node: what it is started with, its threads, its handle.
 
-pub mod clock;
 pub mod config;
 pub mod descriptors;
 pub mod memory;

@@ -1,6 +1,5 @@
 //! What all threads of a node share: read-only after the start, or touched once per connection.
 
-use super::clock::Clock;
 use super::config::NodeConfig;
 use super::shards::Shards;
 use crate::accept::admission::AddressTable;
@@ -13,6 +12,7 @@ use crate::reactor::inbox::ToCore;
 use hawser_engines::log::Log;
 use hawser_fanout::auth::Verifier;
 use hawser_fanout::engines::{EngineHealth, IngestLag, Needed};
+use hawser_fanout::owners::Clock;
 use hawser_ring::{Sender, Waker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,6 +1,5 @@
 //! Starting and stopping: listeners, mailboxes, one pinned thread per core, the control thread.
 
-use super::clock::Clock;
 use super::config::{NodeConfig, Services};
 use super::shards::Shards;
 use super::shared::NodeShared;
@@ -12,7 +11,7 @@ use crate::control::lanes::{LaneNews, LaneTable};
 use crate::control::thread::{self as control, Control};
 use crate::control::transitions::Transitions;
 use crate::counters::{Counter, NodeCounters};
-use crate::owners::{FollowError, Following, Owners, locate};
+use crate::owners::{Following, Owners, locate};
 use crate::reactor::core::{self, CoreSetup};
 use crate::reactor::inbox::ToCore;
 use crate::reactor::runtime;
@@ -21,6 +20,8 @@ use axum::routing::get;
 use hawser_engines::log::{ReadError, Topic};
 use hawser_fanout::auth::Verifier;
 use hawser_fanout::history::History;
+use hawser_fanout::ingest::IngestShare;
+use hawser_fanout::owners::{Clock, FollowError};
 use hawser_ring::{Receiver, Ring, RingError, Waker, mailbox};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -179,7 +180,7 @@ pub fn start(
         reason,
     };
     let started = handle.start_cores(inboxes, bound);
-    match started.and_then(|()| handle.join_cluster(admin_addr)) {
+    match started.and_then(|()| handle.join_cluster(admin_addr, services.ingest)) {
         Ok(()) => Ok(handle),
         Err(error) => {
             // The first error is the one to tell.
@@ -294,7 +295,11 @@ impl NodeHandle {
     }
 
     /// Takes a place among the nodes, now that clients can be served.
-    fn join_cluster(&mut self, admin: Option<SocketAddr>) -> Result<(), StartError> {
+    fn join_cluster(
+        &mut self,
+        admin: Option<SocketAddr>,
+        ingest: Option<IngestShare>,
+    ) -> Result<(), StartError> {
         let Some(cluster) = &self.node.config.cluster else {
             return Ok(());
         };
@@ -305,6 +310,7 @@ impl NodeHandle {
             cores: self.node.cores.clone(),
             clock: self.node.clock,
             counters: self.node.counters.owners().clone(),
+            ingest,
             displaced: Box::new(move |words| {
                 // Once only.
                 let _ = reason.set(words);

@@ -1,6 +1,7 @@
 //! The map that every core reads: who owns what, as far as this node has read.
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use hawser_fanout::owners::Leaving;
 use hawser_protocol::ownership::{Kind, Member, NodeName, NodeState, Table, plan};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -221,12 +222,12 @@ impl Owners {
         self.leaving.store(LEFT, Ordering::Release);
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire) != STAYS
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.leaving.load(Ordering::Acquire) == LEFT
+    pub(super) fn leaving(&self) -> Leaving {
+        match self.leaving.load(Ordering::Acquire) {
+            STAYS => Leaving::Not,
+            LEAVES => Leaving::Draining,
+            _ => Leaving::Gone,
+        }
     }
 }
 

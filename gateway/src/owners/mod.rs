@@ -8,5 +8,5 @@ pub(crate) mod locate;
 mod map;
 pub(crate) mod peers;
 
-pub(crate) use follow::{FollowError, Following};
+pub(crate) use follow::Following;
 pub(crate) use map::Owners;

@@ -46,7 +46,10 @@ pub(crate) async fn watch(node: Arc<NodeShared>) {
         }
         let me = node.config.cluster.as_ref().map(|cluster| &cluster.name);
         let others = map.nodes.iter().filter(|peer| {
-            Some(&peer.name) != me && peer.state == NodeState::Active && !peer.link.is_empty()
+            // Clients are sent there: it has to have an address for them.
+            let edge = !(peer.url.is_empty() && peer.plain_url.is_empty());
+            let asked = edge && !peer.link.is_empty();
+            Some(&peer.name) != me && peer.state == NodeState::Active && asked
         });
         let mut refuge = None;
         for peer in others.take(ASKED_MAX) {

@@ -163,6 +163,13 @@ impl Member {
         self.fenced
     }
 
+    /// Whether all readers know that this member gives away what it owns.
+    #[must_use]
+    pub fn says_that_it_drains(&self) -> bool {
+        let node = self.table.node(&self.config.name);
+        node.is_some_and(|node| node.state != NodeState::Active)
+    }
+
     /// The lease_epoch under which a partition is owned, fenced or not.
     #[must_use]
     pub fn owns(&self, kind: Kind, partition: u32) -> Option<u64> {
@@ -184,6 +191,32 @@ impl Member {
     pub fn is_quiet(&self, now_ms: u64, name: &NodeName) -> bool {
         let heard_ms = self.heard.get(name);
         heard_ms.is_some_and(|at| now_ms > at + QUIET_BEATS * self.config.beat_ms)
+    }
+
+    /// The log has so many partitions of a kind from now on; what is held of others is given up.
+    pub fn set_partitions(
+        &mut self,
+        now_ms: u64,
+        kind: Kind,
+        partitions: u32,
+        out: &mut Vec<Step>,
+    ) {
+        if !self.table.set_partitions(kind, partitions) {
+            return;
+        }
+        let beyond = self.held.split_off(&(kind, partitions));
+        for (place, held) in beyond {
+            if place.0 != kind {
+                self.held.insert(place, held);
+                continue;
+            }
+            out.push(match held {
+                Held::Owned(_) => Step::Yield(kind, place.1),
+                _ => Step::Forget(kind, place.1),
+            });
+        }
+        self.stale = true;
+        self.tick(now_ms, out);
     }
 
     /// Takes the record at `offset`, in order of offsets.

@@ -1,6 +1,7 @@
 //! The fold.
 
 use super::{Kind, LeaseRecord, NodeName, NodeRecord, NodeState, OwnerRecord};
+use crate::limits::SLOTS;
 use std::collections::BTreeMap;
 
 /// A node as its records have it.
@@ -8,13 +9,28 @@ pub type Node = NodeRecord;
 /// An ownership as its record has it.
 pub type Owner = OwnerRecord;
 
+/// Claims of partitions above are nobody's: more there never are.
+const PARTITIONS_MAX: u32 = SLOTS;
+
 /// Who is there and who owns what.
+///
+/// Claims count whether or not their partition is known here yet: the fold is the same for all, and how many partitions
+/// there are, which readers learn at different times, matters to plans alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     nodes: BTreeMap<NodeName, Node>,
-    delivery: Vec<Option<Owner>>,
-    ingest: Vec<Option<Owner>>,
+    delivery: Claims,
+    ingest: Claims,
     version: u64,
+}
+
+/// Of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Claims {
+    /// As many as there are.
+    partitions: u32,
+    /// By partition.
+    owners: BTreeMap<u32, Owner>,
 }
 
 /// What a record changed.
@@ -54,10 +70,19 @@ impl Table {
     pub fn new(delivery: u32, ingest: u32) -> Self {
         Self {
             nodes: BTreeMap::new(),
-            delivery: vec![None; delivery as usize],
-            ingest: vec![None; ingest as usize],
+            delivery: Claims::of(delivery),
+            ingest: Claims::of(ingest),
             version: 0,
         }
+    }
+
+    /// There are so many partitions of a kind now; whether that is another number than before.
+    pub(super) fn set_partitions(&mut self, kind: Kind, partitions: u32) -> bool {
+        let claims = match kind {
+            Kind::Delivery => &mut self.delivery,
+            Kind::Ingest => &mut self.ingest,
+        };
+        std::mem::replace(&mut claims.partitions, partitions) != partitions
     }
 
     /// Takes the record at `offset` of the topic.
@@ -107,14 +132,14 @@ impl Table {
     }
 
     fn owner_record(&mut self, kind: Kind, partition: u32, record: OwnerRecord) -> Applied {
-        let owners = match kind {
+        if partition >= PARTITIONS_MAX {
+            return Applied::Nothing;
+        }
+        let claims = match kind {
             Kind::Delivery => &mut self.delivery,
             Kind::Ingest => &mut self.ingest,
         };
-        let Some(place) = owners.get_mut(partition as usize) else {
-            return Applied::Nothing;
-        };
-        match place {
+        match claims.owners.get(&partition) {
             Some(owner) if *owner == record => Applied::Nothing,
             Some(owner) if record.lease_epoch <= owner.lease_epoch => {
                 Applied::Late { kind, partition }
@@ -122,7 +147,7 @@ impl Table {
             _ => Applied::Owner {
                 kind,
                 partition,
-                before: place.replace(record),
+                before: claims.owners.insert(partition, record),
             },
         }
     }
@@ -130,10 +155,10 @@ impl Table {
     /// Partitions of a kind.
     #[must_use]
     pub fn partitions(&self, kind: Kind) -> u32 {
-        u32::try_from(self.owners(kind).len()).unwrap_or(u32::MAX)
+        self.claims(kind).partitions
     }
 
-    fn owners(&self, kind: Kind) -> &[Option<Owner>] {
+    fn claims(&self, kind: Kind) -> &Claims {
         match kind {
             Kind::Delivery => &self.delivery,
             Kind::Ingest => &self.ingest,
@@ -143,7 +168,7 @@ impl Table {
     /// The last word on a partition; its node may be gone since.
     #[must_use]
     pub fn claimed(&self, kind: Kind, partition: u32) -> Option<&Owner> {
-        self.owners(kind).get(partition as usize)?.as_ref()
+        self.claims(kind).owners.get(&partition)
     }
 
     /// Who owns a partition and lives.
@@ -177,5 +202,14 @@ impl Table {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+}
+
+impl Claims {
+    fn of(partitions: u32) -> Self {
+        Self {
+            partitions,
+            ..Self::default()
+        }
     }
 }

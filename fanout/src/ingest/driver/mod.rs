@@ -17,12 +17,14 @@ mod hot;
 mod known;
 mod pipe;
 mod recall;
+mod share;
 mod source;
 mod stages;
 mod worker;
 mod writes;
 
 pub use hot::{HotBounds, HotChat};
+pub use share::IngestShare;
 pub use stages::{Stage, StageTimes};
 
 use super::{IngestConfig, IngestCounters, MemoryBounds};
@@ -40,6 +42,9 @@ use worker::Worker;
 
 /// Between two looks at the ends of the partitions.
 const ENDS_EVERY: Duration = Duration::from_secs(1);
+/// How long what is on its way is waited for at the end, or when its partition becomes another's. What is not done by
+/// then is seen again.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Threads for calls that block.
 const ERRAND_THREADS: u32 = 8;
 /// What the memories of all partitions keep together: some 400 MiB when all is full.
@@ -63,6 +68,8 @@ pub struct DriverConfig {
     pub produce_timeout: Duration,
     /// From when on a chat is called hot.
     pub hot: HotBounds,
+    /// What is ingested here, where several share the work; `None`: everything. Default `None`.
+    pub share: Option<IngestShare>,
 }
 
 impl DriverConfig {
@@ -93,6 +100,7 @@ impl From<IngestConfig> for DriverConfig {
             in_flight_max: 1_024,
             produce_timeout: Duration::from_secs(30),
             hot: HotBounds::default(),
+            share: None,
         }
     }
 }
@@ -190,6 +198,9 @@ impl Driver {
             bells: (0..threads).map(|_| Arc::default()).collect(),
             threads: Vec::new(),
         };
+        if let Some(share) = &shared.config.share {
+            share.ring(&driver.bells);
+        }
         for index in 0..threads {
             let worker = Worker {
                 shared: Arc::clone(&shared),
@@ -213,6 +224,10 @@ impl Driver {
     /// Why it makes no progress now, for readiness; of the first partition that does not.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
+        let share = self.shared.config.share.as_ref();
+        if share.is_some_and(|share| !share.is_in_place()) {
+            return Some("it has no place among the others: its beats do not come back".to_owned());
+        }
         let troubles = lock(&self.shared.troubles);
         let (partition, reason) = troubles.first_key_value()?;
         Some(format!("partition {partition}: {reason}"))
@@ -284,6 +299,13 @@ impl Shared {
             members_max: share(MEMBERS_MAX),
             ids_max: share(IDS_MAX).max(self.config.in_flight_max),
         }
+    }
+
+    /// A partition is another's: nothing is known of it.
+    fn forget(&self, partition: u32) {
+        lock(&self.standings).remove(&partition);
+        lock(&self.troubles).remove(&partition);
+        lock(&self.hot).remove(&partition);
     }
 
     fn show(&self, partition: u32, committed: u64, oldest_ms: Option<u64>) {

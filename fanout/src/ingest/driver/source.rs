@@ -1,5 +1,6 @@
 //! One partition of `chat-messages`: a session from its last commit until something fails, and the next.
 
+mod ending;
 mod output;
 
 use super::bell::{Address, Bell, News, lock};
@@ -46,6 +47,8 @@ pub(super) enum Failed {
 }
 
 enum Phase {
+    /// It is another's.
+    Away,
     /// Begins again at this time.
     Rest(Instant),
     Opening,
@@ -61,6 +64,8 @@ pub(super) struct Source {
     address: Address,
     done: Arc<dyn Appended>,
     phase: Phase,
+    /// Since when it is another's, and what is on its way is done here.
+    leaving: Option<Instant>,
     core: Core,
     /// Records that are read and not judged.
     waiting: VecDeque<Record>,
@@ -109,7 +114,11 @@ impl Source {
             config,
             address,
             done,
-            phase: Phase::Rest(now),
+            phase: match shared.config.share {
+                Some(_) => Phase::Away,
+                None => Phase::Rest(now),
+            },
+            leaving: None,
             core: core(shared, config, generation),
             waiting: VecDeque::new(),
             known: Known::default(),
@@ -192,8 +201,11 @@ impl Source {
         }
     }
 
-    /// Does what can be done now. When to come again, if nothing happens before.
-    pub(super) fn turn(&mut self, draining: bool, now: Instant) -> Option<Instant> {
+    pub(super) fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    fn turn_ours(&mut self, draining: bool, now: Instant) -> Option<Instant> {
         if let Phase::Rest(until) = self.phase {
             if draining || (self.lingering > 0 && now < until + self.shared.config.produce_timeout)
             {
@@ -213,25 +225,6 @@ impl Source {
                 self.fail(&failed, now);
                 self.deadline(now)
             }
-        }
-    }
-
-    /// Whether nothing is on its way.
-    pub(super) fn at_rest(&self) -> bool {
-        self.pipe.is_empty() || !matches!(self.phase, Phase::Open(_))
-    }
-
-    /// Commits what is done, now; for the end.
-    pub(super) fn commit_last(&mut self) {
-        let next = self.pipe.low();
-        if !matches!(self.phase, Phase::Open(_)) || next <= self.committed {
-            return;
-        }
-        let (log, topic) = (&self.shared.log, Topic::ChatMessages);
-        if let Err(error) =
-            log.commit_in(self.generation, INGEST_GROUP, topic, self.partition, next)
-        {
-            tracing::warn!(%error, partition = self.partition, "the last commit failed: some records are seen again");
         }
     }
 
@@ -516,37 +509,6 @@ impl Source {
         }
         self.troubled = true;
         lock(&self.shared.troubles).insert(self.partition, reason.to_owned());
-    }
-
-    /// Forgets the session; the next begins at the last commit, after a pause and once the log has said what came of
-    /// all that it was given.
-    fn fail(&mut self, failed: &Failed, now: Instant) {
-        self.shared.counters.retried();
-        let (partition, reason) = (self.partition, failed.to_string());
-        tracing::error!(
-            partition,
-            reason,
-            "ingest begins again from its last commit"
-        );
-        self.troubled = true;
-        lock(&self.shared.troubles).insert(partition, reason);
-        self.lingering += self.pipe.outstanding();
-        // What of it is not on its way yet is to stay out of the log.
-        self.address.stream.break_off();
-        self.address.stream = Arc::default();
-        self.address.session = self.shared.sessions.fetch_add(1, Ordering::Relaxed);
-        self.done = Arc::new(self.address.clone());
-        self.phase = Phase::Rest(now + self.backoff);
-        self.backoff = (self.backoff * 2).min(RETRY_MAX);
-        self.core = core(&self.shared, self.config, self.generation);
-        self.waiting.clear();
-        self.known = Known::default();
-        (self.asking, self.ask_failures, self.ask_at) = (false, 0, None);
-        self.pipe = Pipe::new(0);
-        self.writes = Writes::new(true);
-        self.committing = false;
-        self.recall.stop();
-        self.refused_since = None;
     }
 }
 

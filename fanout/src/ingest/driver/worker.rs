@@ -1,8 +1,8 @@
 //! One thread: turns the partitions that are its own.
 
-use super::Shared;
 use super::bell::Bell;
 use super::source::Source;
+use super::{DRAIN, Shared};
 use crate::ingest::IngestConfig;
 use hawser_engines::log::Topic;
 use std::sync::Arc;
@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 /// How long an idle thread sleeps at most: reads are also tried without a wake.
 const IDLE: Duration = Duration::from_millis(500);
-/// How long what is on its way is waited for at the end. What is not done by then is seen again.
-const DRAIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
@@ -38,7 +36,9 @@ impl Worker {
         }
         let mut sources = self.sources(config, generation);
         let mut timeout = Duration::ZERO;
+        let mut seen = None;
         while !self.shared.stopped() {
+            self.share(&mut sources, &mut seen);
             self.news(&mut sources, timeout);
             self.shared.look_at_ends(Instant::now());
             if self.shared.log.generation(Topic::ChatMessages) != generation {
@@ -53,6 +53,21 @@ impl Worker {
             self.news(&mut sources, timeout);
         }
         sources.iter_mut().for_each(Source::commit_last);
+    }
+
+    /// Takes up what has become ours since the version that was seen, and gives up what has not.
+    fn share(&self, sources: &mut [Source], seen: &mut Option<u64>) {
+        let Some(share) = &self.shared.config.share else {
+            return;
+        };
+        let version = share.version();
+        if seen.replace(version) == Some(version) {
+            return;
+        }
+        let (owned, now) = (share.partitions(), Instant::now());
+        for source in sources {
+            source.set_owned(owned.contains(&source.partition()), now);
+        }
     }
 
     fn sources(&self, config: IngestConfig, generation: u16) -> Vec<Source> {

@@ -1,6 +1,6 @@
 //! The driver over a store with round trips, which is slow, fails, is torn, or is away.
 
-use crate::ingest::{Driver, DriverConfig};
+use crate::ingest::{Driver, DriverConfig, IngestShare};
 use crate::rig::engine::{CONFIG, PARTITIONS, Rig, until};
 use crate::rig::flaky_log::{FlakyLog, Flaw};
 use crate::rig::slow_store::{Slow, SlowStore, TOO_MUCH};
@@ -19,20 +19,30 @@ use std::sync::atomic::Ordering;
 const DM: &str = "dm:alice:bob";
 
 fn start(rig: &Rig, log: Arc<dyn Log>, store: &Arc<SlowStore>) -> Driver {
+    start_with(rig, log, store, None)
+}
+
+pub(super) fn start_with(
+    rig: &Rig,
+    log: Arc<dyn Log>,
+    store: &Arc<SlowStore>,
+    share: Option<IngestShare>,
+) -> Driver {
     let mut config = DriverConfig::from(CONFIG);
     config.threads = 2;
+    config.share = share;
     let store = Arc::new(Slow(Arc::clone(store)));
     Driver::start(log, store, rig.directory.clone(), config).unwrap()
 }
 
-fn committed(rig: &Rig, of: &str) -> u64 {
+pub(super) fn committed(rig: &Rig, of: &str) -> u64 {
     let at = partition(of, PARTITIONS);
     let group = rig.log.committed(INGEST_GROUP, Topic::ChatMessages, at);
     group.unwrap().unwrap_or(0)
 }
 
 /// Waits until ingest has done all that the log holds.
-fn done(rig: &Rig) {
+pub(super) fn done(rig: &Rig) {
     until("everything is committed", || {
         (0..PARTITIONS).all(|p| {
             let end = rig.log.watermarks(Topic::ChatMessages, p).unwrap().high;
@@ -43,7 +53,7 @@ fn done(rig: &Rig) {
 }
 
 /// What the store must hold of a chat: dense ordinals, a chain of seqs, each client message id once.
-fn whole(store: &SlowStore, of: &str, count: u64) -> Vec<String> {
+pub(super) fn whole(store: &SlowStore, of: &str, count: u64) -> Vec<String> {
     let rows = store.rows.rows();
     let all: Vec<_> = rows
         .messages
@@ -68,7 +78,7 @@ fn whole(store: &SlowStore, of: &str, count: u64) -> Vec<String> {
 }
 
 /// Messages in the order in which an edge that keeps a mark per source sees them, by chat.
-fn seen(rig: &Rig) -> BTreeMap<String, Vec<u64>> {
+pub(super) fn seen(rig: &Rig) -> BTreeMap<String, Vec<u64>> {
     let (mut marks, mut seen) = (BTreeMap::new(), BTreeMap::<String, Vec<u64>>::new());
     for (at, record) in rig.delivered() {
         let mark = marks.entry((at, record.source_partition)).or_insert((0, 0));
@@ -92,7 +102,7 @@ fn seen(rig: &Rig) -> BTreeMap<String, Vec<u64>> {
     seen
 }
 
-fn texts(to: &str, numbers: std::ops::Range<u16>) -> Vec<SourceRecord> {
+pub(super) fn texts(to: &str, numbers: std::ops::Range<u16>) -> Vec<SourceRecord> {
     numbers.map(|n| sent("alice", plain(to, n))).collect()
 }
 
