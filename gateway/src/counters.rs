@@ -136,6 +136,7 @@ metrics! {
         Nodes = "hawser_nodes", "Nodes of the cluster that are not gone, as far as this one knows.";
         Fenced = "hawser_fenced", "1 while this node's beats do not come back from the log.";
         Guests = "hawser_guests", "Sessions of this core whose partition another node owns.";
+        WaitingForPartition = "hawser_sessions_waiting_for_partition", "Sessions that begin once their partition is read here.";
     }
 }
 

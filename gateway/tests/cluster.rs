@@ -98,6 +98,37 @@ fn a_user_is_sent_to_the_owner_or_served_as_a_guest_and_messages_go_between() {
 }
 
 #[test]
+fn a_node_reads_what_it_owns_and_what_it_has_guests_of_and_nothing_else() {
+    let (a, b, at_b) = two(500);
+    let read = |handle: &NodeHandle| handle.counters().sum(Gauge::Partitions);
+    // It was alone at first, and read all.
+    eventually("each reads its half", || {
+        read(a.handle()) == 8 && read(&b) == 8
+    });
+    let alice = user_sent(&a, &a.plain, &at_b);
+    let as_guest = |device: &str| {
+        let resume = Resume {
+            live_only: true,
+            stays: true,
+            ..Resume::default()
+        };
+        let mut guest = Client::connect(&a.plain, &a.token(&alice, device), device, resume);
+        guest.caught_up();
+        guest
+    };
+    for _ in 0..2 {
+        let (mut phone, mut watch) = (as_guest("phone"), as_guest("watch"));
+        eventually("the guests' too", || read(a.handle()) == 9);
+        let id = phone.send(&dm(&alice, "bob"), b"from afar");
+        assert_eq!(phone.result(id).error, 0);
+        assert_eq!(&*watch.deliver().record.body, b"from afar");
+        drop((phone, watch));
+        eventually("nobody needs it any more", || read(a.handle()) == 8);
+    }
+    b.join().expect("a clean end");
+}
+
+#[test]
 fn a_draining_node_sends_its_sessions_to_the_node_that_takes_its_partitions() {
     let (a, b, at_b) = two(8_000);
     let bob = user_sent(&a, &at_b, &a.plain);

@@ -8,7 +8,7 @@ use hawser_engines::log::{
 use hawser_protocol::ownership::{
     Kind, LeaseRecord, Member, MemberConfig, NodeName, NodeRecord, NodeState, Step,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{JoinHandle, Thread};
@@ -50,6 +50,10 @@ pub enum Leaving {
 pub trait Owning: Send {
     /// A partition is ours.
     fn own(&mut self, kind: Kind, partition: u32);
+    /// Whether a partition that is to be ours is ready to be served; asked at every look until it is.
+    fn prepared(&mut self, _: Kind, _: u32) -> bool {
+        true
+    }
     /// A partition is another's.
     fn yielded(&mut self, kind: Kind, partition: u32);
     /// Asked at every look.
@@ -102,6 +106,7 @@ impl Follower {
         let consumer = log.consumer(Topic::Leases, 0, Start::Earliest, wake)?;
         let following = Following {
             member: Member::new(config, delivery, ingest),
+            preparing: BTreeSet::new(),
             consumer,
             end,
             caught_up: false,
@@ -153,6 +158,8 @@ impl Appended for Outcomes {
 struct Following<O> {
     of: Follower,
     member: Member,
+    /// What is to be ready before it is claimed.
+    preparing: BTreeSet<(Kind, u32)>,
     consumer: Box<dyn Consumer>,
     /// Where the topic ended when it was opened.
     end: u64,
@@ -190,7 +197,20 @@ impl<O: Owning> Following<O> {
         }
         self.member.tick(now_ms, &mut steps);
         self.perform(steps);
+        self.ask_prepared(now_ms);
         self.owning.looked(&self.member, now_ms);
+    }
+
+    /// Goes on with what is ready by now.
+    fn ask_prepared(&mut self, now_ms: u64) {
+        let asked: Vec<_> = self.preparing.iter().copied().collect();
+        for (kind, partition) in asked {
+            if self.owning.prepared(kind, partition) && self.preparing.remove(&(kind, partition)) {
+                let mut steps = Vec::new();
+                self.member.prepared(now_ms, kind, partition, &mut steps);
+                self.perform(steps);
+            }
+        }
     }
 
     fn read(&mut self, steps: &mut Vec<Step>) {
@@ -222,15 +242,14 @@ impl<O: Owning> Following<O> {
         while let Some(step) = steps.pop_front() {
             match step {
                 Step::Append(record) => self.append(&record),
-                // Every edge node reads every partition, and an ingest is quickly where the last one was.
                 Step::Prepare(kind, partition) => {
-                    let mut more = Vec::new();
-                    let now_ms = self.of.clock.now_ms();
-                    self.member.prepared(now_ms, kind, partition, &mut more);
-                    steps.extend(more);
+                    self.preparing.insert((kind, partition));
                 }
-                Step::Forget(..) => {}
+                Step::Forget(kind, partition) => {
+                    self.preparing.remove(&(kind, partition));
+                }
                 Step::Own(kind, partition, lease_epoch) => {
+                    self.preparing.remove(&(kind, partition));
                     tracing::debug!(
                         kind = kind.name(),
                         partition,

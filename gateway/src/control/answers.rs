@@ -2,6 +2,7 @@
 //! "overloaded" when too many wait.
 
 use super::message::ToControl;
+use crate::deliver::partition::Opened;
 use crate::node::shared::NodeShared;
 use crate::reactor::inbox::ToCore;
 use crate::session::SessionId;
@@ -83,6 +84,17 @@ impl Answers {
                     },
                 );
             }
+            ToControl::OpenPartition {
+                core,
+                partition,
+                generation,
+                waker,
+            } => {
+                let opened = Opened::open(&*self.log, partition, generation, &waker);
+                let result = opened.map(Box::new);
+                self.tell(core, ToCore::Opened { partition, result });
+            }
+            ToControl::ClosePartition(partition) => drop(partition),
             // Not questions.
             ToControl::Came { .. } | ToControl::Left { .. } | ToControl::Http(_) => {}
         }
@@ -135,6 +147,14 @@ impl Answers {
                     },
                 );
             }
+            ToControl::OpenPartition {
+                core, partition, ..
+            } => {
+                let reason = "too many reads wait on this node".to_owned();
+                let result = Err(ReadError::Unavailable { reason });
+                self.tell(core, ToCore::Opened { partition, result });
+            }
+            ToControl::ClosePartition(partition) => drop(partition),
             // The first things to be shed, without a word.
             ToControl::Typing { .. }
             | ToControl::Came { .. }

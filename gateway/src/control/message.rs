@@ -2,9 +2,11 @@
 //! the client where one is due.
 
 use super::http::HttpConnection;
+use crate::deliver::partition::Partition;
 use crate::session::SessionId;
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::pb;
+use hawser_ring::Waker;
 
 /// A message into the control thread.
 pub(crate) enum ToControl {
@@ -66,6 +68,19 @@ pub(crate) enum ToControl {
         /// About so many bytes.
         bytes: usize,
     },
+    /// Open a delivery partition for a core; answered by `ToCore::Opened`.
+    OpenPartition {
+        /// To be answered there.
+        core: usize,
+        /// Which.
+        partition: u32,
+        /// Whose cursors count.
+        generation: u16,
+        /// Woken by what comes.
+        waker: Waker,
+    },
+    /// Close a delivery partition: its consumers wait for the log.
+    ClosePartition(Box<Partition>),
     /// A plain HTTP connection for page and API.
     Http(HttpConnection),
 }

@@ -79,7 +79,9 @@ impl Pools {
     pub(super) fn ask(&self, answers: &Arc<Answers>, question: ToControl) -> bool {
         let pool = match &question {
             ToControl::Watch { .. } => &self.presence,
-            ToControl::ReadLog { .. } => &self.log,
+            ToControl::ReadLog { .. }
+            | ToControl::OpenPartition { .. }
+            | ToControl::ClosePartition(_) => &self.log,
             _ => &self.store,
         };
         let Ok(place) = pool.questions.clone().try_acquire_owned() else {

@@ -65,6 +65,20 @@ impl CursorTable {
         });
     }
 
+    /// Ends a partition: hands out what changed and was not written.
+    pub fn close(&mut self, partition: u32, each: &mut dyn FnMut(Due)) {
+        let Some(table) = self.partitions.remove(&partition) else {
+            return;
+        };
+        for chunk in table.changes().chunks(DEVICES_PER_RECORD) {
+            each(Due {
+                partition,
+                snapshot: false,
+                devices: chunk.to_vec(),
+            });
+        }
+    }
+
     /// Takes over what a record of the cursors topic says; nothing becomes due for it.
     pub fn load(&mut self, partition: u32, devices: impl IntoIterator<Item = DeviceCursor>) {
         if let Some(table) = self.partitions.get_mut(&partition) {
@@ -98,9 +112,7 @@ impl CursorTable {
     /// A device's cursor, if it ever acknowledged.
     #[must_use]
     pub fn get(&self, partition: u32, user: &UserId, device: &DeviceId) -> Option<u64> {
-        let devices = self.partitions.get(&partition)?.devices.get(user)?;
-        let (_, cursor) = devices.iter().find(|(id, _)| id == device)?;
-        Some(cursor.offset)
+        self.partitions.get(&partition)?.offset(user, device)
     }
 
     /// Devices with a cursor.
@@ -163,19 +175,24 @@ impl Partition {
         Some(&mut devices[at].1)
     }
 
+    fn offset(&self, user: &UserId, device: &DeviceId) -> Option<u64> {
+        let devices = self.devices.get(user)?;
+        let found = devices.iter().find(|(id, _)| id == device)?;
+        Some(found.1.offset)
+    }
+
     fn cursor(&mut self, user: &UserId, device: &DeviceId) -> Option<&mut Cursor> {
         let devices = self.devices.get_mut(user)?;
         let found = devices.iter_mut().find(|(id, _)| id == device)?;
         Some(&mut found.1)
     }
 
-    fn changes(&mut self) -> Vec<DeviceCursor> {
-        let changed = self.changed.clone();
-        let row = |(user, device): (UserId, DeviceId)| {
-            let offset = self.cursor(&user, &device)?.offset;
-            Some((user, device, offset))
+    fn changes(&self) -> Vec<DeviceCursor> {
+        let row = |(user, device): &(UserId, DeviceId)| {
+            let offset = self.offset(user, device)?;
+            Some((user.clone(), device.clone(), offset))
         };
-        changed.into_iter().filter_map(row).collect()
+        self.changed.iter().filter_map(row).collect()
     }
 
     fn everything(&self) -> Vec<DeviceCursor> {

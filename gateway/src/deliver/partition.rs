@@ -1,8 +1,10 @@
 //! One delivery partition as its owner core reads it: the consumers of `delivery` and of typing,
 //! woken by the log, polled in bounded batches.
 
+use super::cursors::DeviceCursor;
 use super::marks::HighWaterMarks;
 use hawser_engines::log::{Consumer, Log, ReadError, Record, Start, Topic, Wake, Watermarks};
+use hawser_protocol::record::CursorRecord;
 use hawser_ring::Waker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const WARM_RECORDS: u64 = 2_048;
 /// Pause after the log could not be read.
 const RETRY_MS: u64 = 500;
+/// One read of the cursors topic.
+const CURSOR_READ_RECORDS: usize = 1_024;
+const CURSOR_READ_BYTES: usize = 4 << 20;
 
 /// A consumer and the flag that its wake sets.
 pub(crate) struct Flagged {
@@ -107,7 +112,7 @@ impl Flagged {
     }
 }
 
-/// An owned partition.
+/// A partition that this core reads.
 pub(crate) struct Partition {
     pub(crate) id: u32,
     pub(crate) delivery: Flagged,
@@ -117,6 +122,63 @@ pub(crate) struct Partition {
     pub(crate) first: u64,
     /// Where the log ended when it was opened: up to there it is read before anybody is served.
     pub(crate) warm_to: u64,
+    /// It was.
+    pub(crate) warm: bool,
+}
+
+/// A partition that is open, and what its devices have acknowledged.
+pub(crate) struct Opened {
+    pub(crate) partition: Partition,
+    pub(crate) cursors: Vec<DeviceCursor>,
+}
+
+impl Opened {
+    /// Opens the consumers and reads the cursors of this generation. Blocks.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    pub(crate) fn open(
+        log: &dyn Log,
+        id: u32,
+        generation: u16,
+        core: &Waker,
+    ) -> Result<Self, ReadError> {
+        let cursors = read_cursors(log, id, generation)?;
+        let partition = Partition::open(log, id, core)?;
+        Ok(Self { partition, cursors })
+    }
+}
+
+fn read_cursors(
+    log: &dyn Log,
+    partition: u32,
+    generation: u16,
+) -> Result<Vec<DeviceCursor>, ReadError> {
+    let mut all = Vec::new();
+    let mut from = log.watermarks(Topic::Cursors, partition)?.low;
+    loop {
+        let records = log.read(
+            Topic::Cursors,
+            partition,
+            from,
+            CURSOR_READ_RECORDS,
+            CURSOR_READ_BYTES,
+        )?;
+        let Some(last) = records.last() else {
+            return Ok(all);
+        };
+        from = last.offset + 1;
+        for record in &records {
+            // What another version or generation wrote says nothing of this log.
+            let Ok(decoded) = CursorRecord::decode(&record.value) else {
+                continue;
+            };
+            if decoded.generation == generation {
+                let cursors = decoded.cursors.into_iter();
+                all.extend(cursors.map(|c| (c.user, c.device, c.offset)));
+            }
+        }
+    }
 }
 
 impl Partition {
@@ -134,6 +196,7 @@ impl Partition {
             marks: HighWaterMarks::default(),
             first,
             warm_to: high,
+            warm: false,
         })
     }
 }

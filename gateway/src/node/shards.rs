@@ -45,7 +45,8 @@ impl Shards {
     }
 
     /// How many cores share a partition.
-    fn owners(&self, partition: u32) -> u32 {
+    #[must_use]
+    pub fn owners(&self, partition: u32) -> u32 {
         if self.partitions >= self.cores {
             return 1;
         }

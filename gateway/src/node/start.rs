@@ -309,6 +309,7 @@ impl NodeHandle {
             owners: self.node.owners.clone(),
             cores: self.node.cores.clone(),
             clock: self.node.clock,
+            shards: self.node.shards,
             counters: self.node.counters.owners().clone(),
             ingest,
             displaced: Box::new(move |words| {

@@ -3,6 +3,7 @@
 use super::map::{OwnerMap, Owners};
 use crate::counters::{CoreCounters, Counter};
 use crate::node::config::ClusterConfig;
+use crate::node::shards::Shards;
 use crate::reactor::inbox::ToCore;
 use hawser_engines::log::Log;
 use hawser_fanout::ingest::IngestShare;
@@ -21,6 +22,8 @@ pub(crate) struct Following {
     pub(crate) owners: Arc<Owners>,
     pub(crate) cores: Vec<Sender<ToCore>>,
     pub(crate) clock: Clock,
+    /// Which cores share a partition.
+    pub(crate) shards: Shards,
     /// Written by this thread alone.
     pub(crate) counters: Arc<CoreCounters>,
     /// What this process ingests, if that is a role of it.
@@ -62,6 +65,7 @@ impl Following {
         };
         let part = Part {
             me: config.name.clone(),
+            shards: self.shards,
             published: None,
             publish_at_ms: 0,
             displaced: Some(self.displaced),
@@ -76,6 +80,7 @@ impl Following {
 
 struct Part {
     me: NodeName,
+    shards: Shards,
     /// What the published map was made of, and when it is made again.
     published: Option<(u64, bool, bool)>,
     publish_at_ms: u64,
@@ -87,6 +92,18 @@ struct Part {
 }
 
 impl Owning for Part {
+    fn prepared(&mut self, kind: Kind, partition: u32) -> bool {
+        // It is open once the cores have heard of it, and they read of it in the map.
+        let ready = match kind {
+            Kind::Delivery => self.owners.ready(partition) >= self.shards.owners(partition),
+            Kind::Ingest => true,
+        };
+        if !ready {
+            self.publish_at_ms = 0;
+        }
+        ready
+    }
+
     fn own(&mut self, kind: Kind, partition: u32) {
         if let (Kind::Ingest, Some(share)) = (kind, &self.ingest) {
             share.own(partition);

@@ -5,8 +5,8 @@ use hawser_fanout::owners::Leaving;
 use hawser_protocol::ownership::{Kind, Member, NodeName, NodeState, Table, plan};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Another node, or this one, as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,6 +47,8 @@ pub(crate) struct OwnerMap {
     pub(crate) version: u64,
     /// By partition; empty: this node is alone and everything is its own.
     pub(crate) places: Vec<Place>,
+    /// By partition, whether this node is to be ready to serve it: it owns it, has claimed it, or prepares for it.
+    pub(crate) held: Vec<bool>,
     /// All nodes that are not gone, this one among them.
     pub(crate) nodes: Vec<Arc<Peer>>,
     /// Others may own what is ours.
@@ -59,6 +61,7 @@ impl OwnerMap {
         Self {
             version: 0,
             places: Vec::new(),
+            held: Vec::new(),
             nodes: Vec::new(),
             fenced: false,
         }
@@ -104,9 +107,12 @@ impl OwnerMap {
                 None => Place::Nobody,
             }
         };
+        let partitions = 0..table.partitions(Kind::Delivery);
+        let held = |partition| member.holds(Kind::Delivery, partition);
         Self {
             version: table.version(),
-            places: (0..table.partitions(Kind::Delivery)).map(place).collect(),
+            held: partitions.clone().map(held).collect(),
+            places: partitions.map(place).collect(),
             nodes: peers.into_values().collect(),
             fenced: member.is_fenced(),
         }
@@ -139,6 +145,8 @@ pub(crate) struct Owners {
     in_cluster: bool,
     /// Something changed since the cores were last told.
     changed: AtomicBool,
+    /// Cores that are ready to serve a partition, by partition.
+    ready: Mutex<BTreeMap<u32, u32>>,
 }
 
 impl Owners {
@@ -150,7 +158,24 @@ impl Owners {
             leaving: AtomicU8::new(STAYS),
             in_cluster,
             changed: AtomicBool::new(false),
+            ready: Mutex::default(),
         }
+    }
+
+    /// A core is ready to serve its part of a partition, or no longer.
+    pub(crate) fn set_ready(&self, partition: u32, ready: bool) {
+        let mut all = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let cores = all.entry(partition).or_default();
+        *cores = match ready {
+            true => *cores + 1,
+            false => cores.saturating_sub(1),
+        };
+    }
+
+    /// How many cores are ready to serve a partition.
+    pub(super) fn ready(&self, partition: u32) -> u32 {
+        let all = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&partition).copied().unwrap_or(0)
     }
 
     /// Whether there may be other nodes.

@@ -130,7 +130,7 @@ impl Reactor {
             session: Session::new(&self.settings, start, heartbeat_ms, expires_ms, now),
             claims: greeting.claims.clone(),
             watches: None,
-            resuming: None,
+            pending: None,
             queued: false,
             departed: false,
             stays: greeting.hello.redirect_never,
@@ -155,7 +155,7 @@ impl Reactor {
                 reactor.close(older, code.number(), "the device connected again");
             });
         }
-        self.resume(connection, greeting.hello, held);
+        self.enter(connection, greeting.hello, held);
     }
 
     /// Where the session begins is known: Welcome, then what came with the connection.
@@ -264,10 +264,12 @@ impl Reactor {
             return;
         }
         self.unwatch(id, device);
+        let partition = device.partition;
         if self.users.depart(device.user.as_str(), id) {
             let user = device.user.clone();
             self.tell(user, false);
         }
+        self.leave(partition);
     }
 
     /// Tells the control thread that a user came or went; what it has no room for is told later.

@@ -3,20 +3,18 @@
 use super::turn::Reactor;
 use crate::control::ToControl;
 use crate::counters::{Counter, Histogram};
-use crate::deliver::partition::{Partition, Polled};
+use crate::deliver::partition::Polled;
 use crate::deliver::prepared::{Prepared, Written};
 use crate::deliver::replay::Missed;
-use crate::reactor::core::CoreError;
 use crate::session::SessionId;
 use crate::session::connection::{Connection, Device, Role};
 use bytes::Bytes;
-use hawser_engines::log::{ReadError, Record, Topic};
+use hawser_engines::log::{ReadError, Record};
 use hawser_protocol::codes::CloseCode;
 use hawser_protocol::frame::{DeliverFlags, ServerFrame};
 use hawser_protocol::pb;
-use hawser_protocol::record::{CursorRecord, DeliveryView, EphemeralRecord, ViewKind};
+use hawser_protocol::record::{DeliveryView, EphemeralRecord, ViewKind};
 use hawser_protocol::server::Offer;
-use hawser_ring::Waker;
 
 /// Records of one partition in one turn, and of all.
 const RECORDS_PER_POLL: usize = 64;
@@ -28,55 +26,8 @@ const WAITING_BYTES_MAX: usize = 128 << 10;
 /// One read of the log below the ring.
 const LOG_READ_RECORDS: usize = 512;
 const LOG_READ_BYTES: usize = 512 << 10;
-/// One read of the cursors topic at the start.
-const CURSOR_READ_RECORDS: usize = 1_024;
-const CURSOR_READ_BYTES: usize = 4 << 20;
 
 impl Reactor {
-    /// Opens this core's partitions and loads their cursors. Blocks on the log.
-    pub(super) fn open_partitions(&mut self, waker: &Waker) -> Result<(), CoreError> {
-        let now_ms = self.node.clock.now_ms();
-        let core = u32::try_from(self.index).unwrap_or(u32::MAX);
-        let ids: Vec<u32> = self.node.shards.partitions_of(core).collect();
-        for id in ids {
-            let partition = Partition::open(&*self.node.log, id, waker)?;
-            self.replay.open(id, partition.first);
-            self.cursors.open(id, now_ms);
-            self.load_cursors(id)?;
-            self.partitions.push(partition);
-        }
-        Ok(())
-    }
-
-    fn load_cursors(&mut self, partition: u32) -> Result<(), ReadError> {
-        let log = self.node.log.clone();
-        let mut from = log.watermarks(Topic::Cursors, partition)?.low;
-        loop {
-            let records = log.read(
-                Topic::Cursors,
-                partition,
-                from,
-                CURSOR_READ_RECORDS,
-                CURSOR_READ_BYTES,
-            )?;
-            let Some(last) = records.last() else {
-                return Ok(());
-            };
-            from = last.offset + 1;
-            for record in &records {
-                // What another version or generation wrote says nothing of this log.
-                let Ok(decoded) = CursorRecord::decode(&record.value) else {
-                    continue;
-                };
-                if decoded.generation == self.delivery_generation {
-                    let cursors = decoded.cursors.into_iter();
-                    let rows = cursors.map(|c| (c.user, c.device, c.offset));
-                    self.cursors.load(partition, rows);
-                }
-            }
-        }
-    }
-
     /// Consumes what the partitions have. Returns whether there may be more.
     pub(super) fn deliver(&mut self) -> bool {
         let now_ms = self.node.clock.now_ms();
@@ -108,6 +59,7 @@ impl Reactor {
             }
         }
         self.scratch.records = records;
+        self.look_for_warm(now_ms);
         more
     }
 

@@ -1,6 +1,7 @@
 //! What comes into a core from other threads, through its one bounded mailbox.
 
 use crate::accept::admission::AddressPermit;
+use crate::deliver::partition::Opened;
 use crate::node::shared::SessionPermit;
 use crate::session::SessionId;
 use bytes::Bytes;
@@ -62,6 +63,13 @@ pub(crate) enum ToCore {
     Recheck,
     /// Other partitions are this node's, or others': look where each session belongs.
     Owners,
+    /// Answer to `ToControl::OpenPartition`.
+    Opened {
+        /// Which.
+        partition: u32,
+        /// Open, or why not.
+        result: Result<Box<Opened>, ReadError>,
+    },
     /// Tell every session to move, then close what is left at the deadline.
     Drain {
         /// Milliseconds from now.

@@ -66,7 +66,11 @@ impl Reactor {
                 reactor.reply(connection, &ServerFrame::Error(error));
             }),
             ToCore::Recheck => self.recheck(),
-            ToCore::Owners => self.send_all_home(),
+            ToCore::Owners => {
+                self.hold_what_is_ours();
+                self.send_all_home();
+            }
+            ToCore::Opened { partition, result } => self.opened(partition, result),
             ToCore::Drain { deadline_ms } => self.drain(deadline_ms),
             ToCore::Stop => self.stop(),
         }

@@ -11,6 +11,7 @@ pub(crate) mod inbox;
 mod letters;
 mod moves;
 pub(crate) mod readiness;
+mod reading;
 mod replies;
 mod resuming;
 pub(crate) mod runtime;

@@ -4,7 +4,7 @@
 use super::turn::Reactor;
 use crate::control::ToControl;
 use crate::counters::Counter;
-use crate::session::connection::{Connection, Held, Resuming, Role, Stage};
+use crate::session::connection::{Connection, Held, Pending, Resuming, Role, Stage};
 use hawser_engines::log::{ReadError, Record};
 use hawser_protocol::codes::CloseCode;
 use hawser_protocol::pb;
@@ -13,7 +13,7 @@ use hawser_protocol::server::Start;
 use hawser_protocol::server::resume::{self, LogState, NotRecovered};
 
 /// For the log to answer, milliseconds.
-const ANSWER_MS: u64 = 10_000;
+pub(super) const ANSWER_MS: u64 = 10_000;
 /// One record is enough to know that a place exists.
 const LOOK_BYTES: usize = 1;
 
@@ -63,13 +63,13 @@ impl Reactor {
         }
         connection.stage = Stage::Resuming;
         let deadline_ms = self.node.clock.now_ms() + ANSWER_MS;
-        device.resuming = Some(Box::new(Resuming {
+        device.pending = Some(Box::new(Pending::Log(Resuming {
             hello,
             claim,
             checksum,
             from_known,
             held,
-        }));
+        })));
         self.arm(connection, deadline_ms);
         self.look(connection);
     }
@@ -80,7 +80,7 @@ impl Reactor {
         let Some(device) = connection.device() else {
             return;
         };
-        let Some(resuming) = &device.resuming else {
+        let Some(Pending::Log(resuming)) = device.pending.as_deref() else {
             return;
         };
         let from = match resuming.claim.check {
@@ -112,7 +112,7 @@ impl Reactor {
         let Some(device) = connection.device() else {
             return;
         };
-        let Some(resuming) = &mut device.resuming else {
+        let Some(Pending::Log(resuming)) = device.pending.as_deref_mut() else {
             return;
         };
         let claim = resuming.claim;
@@ -153,11 +153,9 @@ impl Reactor {
         let Some(verdict) = verdict else {
             return self.look(connection);
         };
-        let Some(resuming) = device.resuming.take() else {
-            return;
-        };
+        let checksum = resuming.checksum;
         let mismatch = matches!(
-            (claim.check, resuming.checksum),
+            (claim.check, checksum),
             (Some((_, wanted)), Some(found)) if wanted != found
         );
         let decided = match verdict {
@@ -165,7 +163,10 @@ impl Reactor {
             Ok(()) => Ok(claim.from),
             Err(reason) => Err(reason),
         };
-        let Resuming { hello, held, .. } = *resuming;
+        let Some(Pending::Log(Resuming { hello, held, .. })) = device.pending.take().map(|p| *p)
+        else {
+            return;
+        };
         self.decided(connection, &hello, decided, held);
     }
 

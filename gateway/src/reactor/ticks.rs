@@ -112,6 +112,7 @@ impl Reactor {
                 });
             }
         }
+        self.look_at_readings(now_ms);
         self.gauge();
         if now_ms >= self.gauge_at_ms {
             self.gauge_at_ms = now_ms + GAUGE_MS;
@@ -151,7 +152,7 @@ impl Reactor {
         }
     }
 
-    fn write_cursors(&mut self, due: Due) {
+    pub(super) fn write_cursors(&mut self, due: Due) {
         let cursors = due.devices.into_iter();
         let record = CursorRecord {
             snapshot: due.snapshot,

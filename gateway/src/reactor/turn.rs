@@ -4,6 +4,7 @@ use super::appends::Appends;
 use super::core::CoreError;
 use super::inbox::ToCore;
 use super::readiness::Readiness;
+use super::reading::Reading;
 use super::users::Users;
 use crate::counters::{CoreCounters, Counter, Gauge, Histogram};
 use crate::deliver::cursors::CursorTable;
@@ -65,6 +66,11 @@ pub(crate) struct Reactor {
     pub(super) rings: Vec<SessionRing>,
     pub(super) users: Users,
     pub(super) partitions: Vec<Partition>,
+    /// In a cluster, how the partitions stand that are read here or are to be.
+    pub(super) readings: AHashMap<u32, Reading>,
+    /// Partitions that read their recent past yet.
+    pub(super) cold: usize,
+    pub(super) waker: Waker,
     pub(super) replay: ReplayRings,
     pub(super) cursors: CursorTable,
     pub(super) receipts: PendingReceipts,
@@ -137,6 +143,9 @@ impl Reactor {
             rings,
             users: Users::default(),
             partitions: Vec::new(),
+            readings: AHashMap::new(),
+            cold: 0,
+            waker: waker.clone(),
             replay: ReplayRings::new(config.replay_bytes / config.cores.max(1)),
             cursors: CursorTable::new(CURSOR_DELTA_MS, CURSOR_SNAPSHOT_MS),
             receipts: PendingReceipts::default(),
@@ -161,7 +170,7 @@ impl Reactor {
             letters_wait: true,
             node,
         };
-        reactor.open_partitions(waker)?;
+        reactor.open_all()?;
         Ok(reactor)
     }
 

@@ -46,7 +46,7 @@ const _: () = assert!(size_of::<Device>() <= 400);
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Waits for the log to say whether it may resume.
+    /// Waits for the log: for its partition to be read here, or to know whether it may resume.
     Resuming,
     /// Frames go both ways.
     Open,
@@ -79,7 +79,7 @@ pub(crate) struct Device {
     pub(crate) session: Session,
     pub(crate) claims: Claims,
     pub(crate) watches: Option<Box<Watches>>,
-    pub(crate) resuming: Option<Box<Resuming>>,
+    pub(crate) pending: Option<Box<Pending>>,
     /// On the list of sessions that are behind and may read.
     pub(crate) queued: bool,
     /// It has left the tables of its core.
@@ -99,6 +99,14 @@ pub(crate) struct Device {
 pub(crate) struct Watches {
     pub(crate) users: Vec<UserId>,
     pub(crate) chats: AHashSet<ChatId>,
+}
+
+/// What a session waits for before it begins.
+pub(crate) enum Pending {
+    /// Its partition is not read here yet.
+    Partition(pb::Hello, Held),
+    /// The log has not said whether it may resume.
+    Log(Resuming),
 }
 
 /// What is kept until the log has been asked.

@@ -179,6 +179,12 @@ impl Member {
         }
     }
 
+    /// Whether a partition is owned, claimed or prepared: whoever does is to be ready to serve it.
+    #[must_use]
+    pub fn holds(&self, kind: Kind, partition: u32) -> bool {
+        self.held.contains_key(&(kind, partition))
+    }
+
     /// How many partitions of a kind are owned.
     #[must_use]
     pub fn owned(&self, kind: Kind) -> usize {
