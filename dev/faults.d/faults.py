@@ -1,4 +1,4 @@
-"""The faults of GUARANTEES F1, F2, F3, F4, F12 and F26, each beside load whose history is checked."""
+"""The faults of GUARANTEES F1 to F6, F12 and F26, each beside load whose history is checked."""
 
 import json
 import subprocess
@@ -328,20 +328,9 @@ def divided(run, seconds=30):
 
 
 def ingest(options, seed):
-    """Ingests killed in turn, each back before the next: 20 times at full length. Others go on with what was theirs."""
-    run = Run("ingest", options, seed, 10)
-    names, run.found["kills"] = system.names("ingest"), pick(options, 3, 20)
-    run.mark("down")
-    for kill in range(run.found["kills"]):
-        name = names[kill % len(names)]
-        run.mark(kill)
-        system.cluster("kill", name)
-        # Shorter than a lease, and longer.
-        time.sleep((2, 6)[kill % 2])
-        system.cluster("start", name)
-        time.sleep(6)
-    run.mark("back")
-    run.found["divided_s"] = divided(run)
+    """Ingests killed in turn; the others go on with what was theirs."""
+    run, names = Run("ingest", options, seed, 10), system.names("ingest")
+    kill_in_turn(run, names, divided)
     timeline = run.finish()
     run.kept(timeline, "down", "back")
     took = [timeline.recovery(run.at(kill)) for kill in range(run.found["kills"])]
@@ -403,23 +392,103 @@ def resumed(run, timeline):
     run.expect("users are back within 10 s, p99", p99 is not None and p99 <= 10.0, p99, timed=True)
 
 
-def f1(options, seed):
-    """Edge nodes killed in turn, each back before the next: 20 times at full length."""
-    run = Run("f1", options, seed, 10)
+def kill_in_turn(run, names, back):
+    """Each is back before the next is killed: 20 times at full length. When each was killed is marked by its number."""
+    run.found["kills"] = pick(run.options, 3, 20)
     run.mark("down")
-    names, run.found["kills"] = system.names("gateway"), pick(options, 3, 20)
     for kill in range(run.found["kills"]):
         name = names[kill % len(names)]
+        run.mark(kill)
         system.cluster("kill", name)
         # Shorter than a lease, and longer: its partitions stay, or go and return.
         time.sleep((2, 6)[kill % 2])
         system.cluster("start", name)
         time.sleep(6)
     run.mark("back")
-    run.found["settled_s"] = settled(run)
+    run.found["settled_s"] = back(run)
+
+
+def f1(options, seed, name="f1"):
+    """Edge nodes killed in turn."""
+    run = Run(name, options, seed, 10)
+    kill_in_turn(run, system.names("gateway"), settled)
     timeline = run.finish()
     resumed(run, timeline)
     run.recovered(timeline, "back", 20)
+    return run.found
+
+
+def f1_redis(options, seed):
+    """The same while Redis is away (F3)."""
+    system.cluster("kill", "redis")
+    try:
+        return f1(options, seed, "f1-redis")
+    finally:
+        system.cluster("start", "redis")
+
+
+def f5(options, seed):
+    """An edge node cut off from the log, one way, the other, and both: it fences itself and sends its sessions elsewhere."""
+    name = system.names("gateway")[-1]
+    cut = system.Cut(name)
+    run = Run("f5", options, seed, 10)
+    settled(run)
+    lease_s = system.config(name).get("cluster", {}).get("lease_ms", 3000) / 1000
+    run.mark("down")
+    run.found["fenced_s"], run.found["sent_elsewhere_s"] = [], []
+    try:
+        for outgoing, incoming in ((True, False), (False, True), (True, True)):
+            begun = time.time()
+            cut.cut(outgoing, incoming)
+            fenced = wait(lambda: system.metric(name, "hawser_fenced") == 1, lease_s + 10)
+            run.found["fenced_s"].append(fenced)
+            run.found["sent_elsewhere_s"].append(wait(lambda: system.metric(name, "hawser_sessions") == 0, 30))
+            time.sleep(max(0.0, begun + pick(options, 15, 60) - time.time()))
+            cut.heal()
+            settled(run, 60)
+            # Whom it serves by ownership come home.
+            time.sleep(pick(options, 5, 15))
+    finally:
+        cut.heal()
+    run.mark("back")
+    timeline = run.finish()
+    times = run.found["fenced_s"]
+    run.expect("it owns nothing within its lease and a beat", all(t is not None and t <= lease_s + 1.5 for t in times), times)
+    run.expect("its sessions are elsewhere", None not in run.found["sent_elsewhere_s"], run.found["sent_elsewhere_s"])
+    run.recovered(timeline, "back", 20)
+    system.cluster("end", name)
+    system.cluster("start", name)
+    return run.found
+
+
+def wait(holds, seconds):
+    """Seconds until it holds; `None`: it does not within so many."""
+    begun = time.time()
+    while time.time() < begun + seconds:
+        if holds():
+            return round(time.time() - begun, 2)
+        time.sleep(0.1)
+    return None
+
+
+def f6(options, seed):
+    """An edge node leaves and comes back, every 15 s: only its partitions' users move."""
+    run = Run("f6", options, seed, 5)
+    name = system.names("gateway")[-1]
+    run.mark("down")
+    for _ in range(pick(options, 2, 20)):
+        system.cluster("end", name)
+        time.sleep(pick(options, 5, 10))
+        system.cluster("start", name)
+        time.sleep(pick(options, 5, 10))
+    run.mark("back")
+    run.found["settled_s"] = settled(run)
+    timeline = run.finish()
+    run.none_refused(timeline)
+    run.kept(timeline, "down", "back")
+    longest = max(delivery_s(timeline.sent(run.at("down"), run.at("back"))), default=None)
+    run.found["longest_delivery_s"] = longest
+    run.expect("no message is under way for more than 2 s", longest is not None and longest <= 2, longest, timed=True)
     return run.found
 
 
@@ -507,7 +576,7 @@ FAULTS = {
     "f2-leader": f2_leader, "f2-brokers": f2_brokers, "f3-redis-killed": f3_redis_killed, "f3-redis-stopped": f3_redis_stopped,
     "f4-down": f4_down, "f4-slow": f4_slow, "f4-applied": f4_applied, "postgres": postgres, "ingest": ingest,
     "ingest-paused": ingest_paused,
-    "f1": f1, "f1-paused": f1_paused, "rolling": rolling, "f12": f12,
+    "f1": f1, "f1-redis": f1_redis, "f1-paused": f1_paused, "f5": f5, "f6": f6, "rolling": rolling, "f12": f12,
 }
 # What fits into a few minutes of CI.
 SHORT = ["f1", "rolling", "f2-leader", "f2-brokers", "f3-redis-stopped", "f4-down", "f4-applied", "f12"]

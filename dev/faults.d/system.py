@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -31,16 +32,17 @@ class Failed(Exception):
     """A command of the system did not do what it says."""
 
 
-def call(program, *words):
+def call(program, *words, env=None):
     """Runs dev/PROGRAM and returns what it printed."""
-    done = subprocess.run([str(DEV / program), *words], capture_output=True, text=True, timeout=COMMAND_S, check=False)
+    done = subprocess.run([str(DEV / program), *words], capture_output=True, text=True, timeout=COMMAND_S, check=False,
+                          env=None if env is None else os.environ | env)
     if done.returncode != 0:
         raise Failed(f"dev/{program} {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 
-def cluster(*words):
-    return call("cluster", *words)
+def cluster(*words, env=None):
+    return call("cluster", *words, env=env)
 
 
 def engines(*words):
@@ -113,6 +115,46 @@ def lag():
         except OSError:
             continue
     raise Failed("no ingest answers")
+
+
+class Cut:
+    """One process's packets to and from the brokers are dropped, by the kernel's packet filter (as root)."""
+
+    TABLE = "inet hawser_faults"
+    USER = 64_005
+
+    def __init__(self, name):
+        """`name` is started again as a user of its own, by which its packets are known."""
+        if os.geteuid() != 0 or shutil.which("nft") is None or shutil.which("setpriv") is None:
+            raise Failed("it needs root, nft (package nftables) and setpriv")
+        self.ports = ", ".join(address.rsplit(":", 1)[1] for address in engines("address", "kafka").strip().split(","))
+        cluster("end", name)
+        cluster("start", name, env={"HAWSER_CLUSTER_UID": str(self.USER)})
+        self.heal()
+
+    def _nft(self, text):
+        done = subprocess.run(["nft", "-f", "-"], input=text, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Failed(f"nft: {done.stderr.strip()}")
+
+    def cut(self, outgoing, incoming):
+        """Drops what it sends, or what it is sent. Packets of its connections are marked as they go out."""
+        drop = lambda really: "drop" if really else "accept"  # noqa: E731
+        self._nft(f"""
+            table {self.TABLE} {{
+                chain out {{
+                    type filter hook output priority 0;
+                    meta skuid {self.USER} tcp dport {{ {self.ports} }} ct mark set {self.USER} {drop(outgoing)}
+                }}
+                chain in {{
+                    type filter hook input priority 0;
+                    ct mark {self.USER} tcp sport {{ {self.ports} }} {drop(incoming)}
+                }}
+            }}""")
+
+    def heal(self):
+        # Added first, so that there is something to delete.
+        self._nft(f"add table {self.TABLE}\ndelete table {self.TABLE}")
 
 
 class Sampler(threading.Thread):

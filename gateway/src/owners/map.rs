@@ -373,6 +373,7 @@ mod tests {
         });
         let map = OwnerMap {
             version: 3,
+            held: Vec::new(),
             places: vec![Place::Of(peer.clone()), Place::Nobody],
             nodes: vec![peer.clone()],
             fenced: false,
