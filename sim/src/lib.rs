@@ -10,6 +10,7 @@ mod append;
 mod cluster;
 mod deliver;
 mod device;
+mod economy;
 mod edge;
 mod judge;
 mod lanes;
@@ -21,6 +22,7 @@ mod store;
 mod storm;
 mod world;
 
+pub use economy::{FanOut, FanOutError, HEAD as FAN_OUT_HEAD, fan_out};
 pub use oracle::Violation;
 pub use owners::{OwnersBreak, OwnersOptions, OwnersOutcome, run_owners};
 

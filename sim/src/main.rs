@@ -2,7 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use hawser_sim::{
-    Break, Options, Outcome, OwnersBreak, OwnersOptions, OwnersOutcome, Violation, run, run_owners,
+    Break, FAN_OUT_HEAD, Options, Outcome, OwnersBreak, OwnersOptions, OwnersOutcome, Violation,
+    fan_out, run, run_owners,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
@@ -27,6 +28,23 @@ enum Command {
     Run(Run),
     /// Runs seeds of gateways that own partitions by the leases log, until one breaks a promise.
     Owners(Owners),
+    /// Prints what a message costs the delivery topic by size of its group: records and bytes as ingest makes them.
+    FanOut(FanOutArgs),
+}
+
+#[derive(Args)]
+struct FanOutArgs {
+    /// Delivery partitions, a power of two.
+    #[arg(long, default_value_t = 1_024, value_parser = power_of_two)]
+    partitions: u32,
+}
+
+fn power_of_two(text: &str) -> Result<u32, String> {
+    let number: u32 = text.parse().map_err(|_| "no number".to_owned())?;
+    match number.is_power_of_two() {
+        true => Ok(number),
+        false => Err("not a power of two".to_owned()),
+    }
 }
 
 #[derive(Args)]
@@ -66,6 +84,21 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run_all(&args),
         Command::Owners(args) => run_all_owners(&args),
+        Command::FanOut(args) => print_fan_out(args.partitions),
+    }
+}
+
+fn print_fan_out(partitions: u32) -> ExitCode {
+    match fan_out(partitions) {
+        Ok(rows) => {
+            println!("{FAN_OUT_HEAD}");
+            rows.iter().for_each(|row| println!("{row}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("hawser-sim: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
