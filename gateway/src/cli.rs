@@ -1,6 +1,7 @@
 //! The command line of `hawser-gateway`: flags over the configuration file over the defaults.
 
 use crate::config::{Config, REFERENCE_INTRO, REFERENCE_TITLE};
+use crate::operate::args::Operation;
 use clap::{Args, Parser, Subcommand};
 use hawser_fanout::settings::{self, SettingsError};
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ Examples:
   hawser-gateway --config /etc/hawser/gateway.toml --check-config
       says whether a configuration is sound, and which key is not
   hawser-gateway nodes --ask 127.0.0.1:9090
-      which nodes there are and what they own, as that one knows it
+      which nodes there are, as that one knows it; also: partitions, lag, sessions, kick, relocate, drain
   hawser-gateway token --user alice --device laptop
       prints a token of the embedded issuer, for clients of your own
 
@@ -92,21 +93,11 @@ pub struct RunArgs {
 pub enum Command {
     /// Prints a token signed by the embedded issuer of this data directory.
     Token(TokenArgs),
-    /// Prints which nodes there are and which partitions each owns, as a running node knows it.
-    Nodes(NodesArgs),
+    /// What is done with running nodes.
+    #[command(flatten)]
+    Operate(Operation),
     /// Prints the reference page of the configuration (docs/config.md).
     ConfigReference,
-}
-
-/// Whom to ask, and how to print it.
-#[derive(Debug, Args)]
-pub struct NodesArgs {
-    /// The node's admin listener, HOST:PORT; default: `listen.admin` of the configuration.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub ask: Option<String>,
-    /// As JSON, with the owner of every partition.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// For whom a token is.

@@ -12,6 +12,7 @@ pub mod counters;
 pub mod deliver;
 mod handshake;
 pub mod node;
+pub mod operate;
 mod owners;
 pub mod page;
 mod reactor;

@@ -4,11 +4,11 @@ use crate::accept::listener::BindError;
 use crate::backing::{self, Backing, BackingError};
 use crate::banner::Banner;
 use crate::certs::{self, CertError, Certificates, Source};
-use crate::cli::{self, Cli, Command, NodesArgs, RunArgs, TokenArgs};
+use crate::cli::{self, Cli, Command, RunArgs, TokenArgs};
 use crate::config::Config;
 use crate::config::node::{node_config, sessions_drain_ms};
 use crate::node::{self, NodeHandle, StartError, descriptors};
-use crate::owners::peers;
+use crate::operate;
 use crate::reload::Reloads;
 use hawser_fanout::engines::end_by;
 use hawser_fanout::settings::{self, SettingsError};
@@ -101,7 +101,7 @@ fn run(args: &Cli) -> Result<(), Failure> {
             return Ok(());
         }
         Some(Command::Token(token)) => return print_token(&args.run, token),
-        Some(Command::Nodes(nodes)) => return print_nodes(&args.run, nodes),
+        Some(Command::Operate(operation)) => return operate::run(&args.run, operation),
         None => {}
     }
     let config = args.run.settings()?;
@@ -194,6 +194,7 @@ fn wait(
                     }
                 },
                 _ = ticks.tick() => reloads.reload(node),
+                () = node.end_asked() => break,
                 reason = node.ended() => return Err(Failure::Running(reason)),
             }
         }
@@ -259,30 +260,7 @@ fn print_token(run: &RunArgs, args: &TokenArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks a running node who is there.
-fn print_nodes(run: &RunArgs, args: &NodesArgs) -> Result<(), Failure> {
-    let link = match &args.ask {
-        Some(link) => link.clone(),
-        None => {
-            let admin = run.settings()?.admin_addr()?;
-            let none =
-                || Failure::Argument("listen.admin is empty: name the node with --ask".to_owned());
-            admin.ok_or_else(none)?.to_string()
-        }
-    };
-    let view = runtime()?.block_on(peers::ask(&link));
-    let view = view.map_err(|e| Failure::Running(format!("no answer from {link}: {e}")))?;
-    match args.json {
-        true => {
-            let json = serde_json::to_string_pretty(&view);
-            print(json.map_err(|e| Failure::Running(e.to_string()))? + "\n");
-        }
-        false => print(view.to_string()),
-    }
-    Ok(())
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -322,7 +300,7 @@ fn start_output(config: &Config) -> Result<(), Failure> {
     installed.map_err(|e| Failure::Running(e.to_string()))
 }
 
-fn print(text: impl AsRef<str>) {
+pub(crate) fn print(text: impl AsRef<str>) {
     let mut stdout = io::stdout().lock();
     // A closed pipe is the reader's choice.
     let _ = stdout.write_all(text.as_ref().as_bytes());

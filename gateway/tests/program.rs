@@ -349,6 +349,16 @@ fn the_page_and_its_admin_come_up_and_sigterm_drains() {
 }
 
 #[test]
+fn an_operators_drain_with_exit_ends_the_process_as_sigterm_does() {
+    let dir = TempDir::new().expect("a directory");
+    let mut node = Running::start(embedded(dir.path(), &[]));
+    let admin = node.admin.to_string();
+    let (code, text) = run(program(dir.path(), &["drain", "--exit", "--ask", &admin]));
+    assert!(code == Some(0) && text.contains("has ended"), "{text}");
+    assert_eq!(node.ended(), Some(0));
+}
+
+#[test]
 fn a_kill_9_leaves_data_that_the_next_start_takes() {
     let dir = TempDir::new().expect("a directory");
     let node = Running::start(embedded(dir.path(), &[]));

@@ -1,7 +1,7 @@
 //! Who may begin a handshake: refused here, a connection has cost one accept and no TLS.
 
 use ahash::AHashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shards of the address table; a lock is held for one look-up, once per connection's life.
@@ -108,6 +108,19 @@ pub struct AddressPermit {
     held: Option<(Arc<AddressTable>, u64)>,
 }
 
+impl AddressPermit {
+    /// What the table knows of the address: an IPv4 address or the /64 of an IPv6 address; `None`: it is not counted.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        let (_, key) = self.held.as_ref()?;
+        Some(match u32::try_from(*key) {
+            Ok(v4) => Ipv4Addr::from_bits(v4).to_string(),
+            // No /64 that is routed begins with 32 zero bits.
+            Err(_) => format!("{}/64", Ipv6Addr::from_bits(u128::from(*key) << 64)),
+        })
+    }
+}
+
 impl Drop for AddressPermit {
     fn drop(&mut self) {
         if let Some((table, key)) = self.held.take() {
@@ -127,6 +140,21 @@ fn key(ip: IpAddr) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_permit_knows_the_address_that_it_counts() {
+        let table = AddressTable::new(1);
+        for (ip, wanted) in [
+            ("203.0.113.7", Some("203.0.113.7")),
+            ("::ffff:203.0.113.8", Some("203.0.113.8")),
+            ("2001:db8:1:2:3:4:5:6", Some("2001:db8:1:2::/64")),
+            ("127.0.0.1", None),
+        ] {
+            let permit = table.enter(ip.parse().expect("an address"));
+            let address = permit.expect("room").address();
+            assert_eq!(address.as_deref(), wanted);
+        }
+    }
 
     #[test]
     fn a_bucket_gives_its_burst_then_its_rate() {

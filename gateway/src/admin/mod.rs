@@ -1,20 +1,34 @@
 //! The admin listener: `/metrics` for Prometheus, `/healthz` (the process answers) and `/readyz` (send
-//! clients here), kept away from clients.
+//! clients here), and what operators look at and move; kept away from clients.
 
+mod access;
+pub(crate) mod asking;
+pub(crate) mod draining;
 mod metrics;
+pub(crate) mod partitions;
+pub(crate) mod sessions;
 
 pub use metrics::MetricsSource;
 pub(crate) use metrics::exporter;
 
 use crate::node::shared::NodeShared;
 use crate::owners::locate;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use hawser_fanout::api::ApiError;
+use hawser_protocol::codes::ErrorCode;
 use serde::Serialize;
 use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Questions to cores under way at once; more are refused (503).
+const QUESTIONS_MAX: usize = 8;
+/// Longest body of a request.
+const BODY_BYTES_MAX: usize = 16 << 10;
 
 /// Says what is wrong behind the edge now, if anything; must not block.
 pub type TroubleSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -24,6 +38,17 @@ pub type TroubleSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 struct Admin {
     node: Arc<NodeShared>,
     registry: prometheus::Registry,
+    questions: Arc<Semaphore>,
+    /// One look for the ends of the log at a time.
+    ends: Arc<Semaphore>,
+}
+
+impl Admin {
+    /// A place among the questions to cores, until it is dropped.
+    fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let busy = |_| ApiError::new(ErrorCode::Overloaded, "other questions are being answered");
+        self.questions.clone().try_acquire_owned().map_err(busy)
+    }
 }
 
 /// Answer of `/readyz`.
@@ -40,12 +65,29 @@ struct Ready {
 
 /// The endpoints.
 pub(crate) fn router(node: Arc<NodeShared>, registry: prometheus::Registry) -> Router {
+    let admin = Admin {
+        node,
+        registry,
+        questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+        ends: Arc::new(Semaphore::new(1)),
+    };
+    let guarded = Router::new()
+        .route("/sessions", get(sessions::sessions))
+        .route("/kick", post(sessions::kick))
+        .route("/relocate", post(sessions::relocate))
+        .route("/drain", post(draining::begin))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), access::guard));
     Router::new()
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/cluster", get(cluster))
-        .with_state(Admin { node, registry })
+        .route("/partitions", get(partitions::partitions))
+        .route("/lag", get(partitions::lag))
+        .route("/drain", get(draining::progress))
+        .merge(guarded)
+        .with_state(admin)
 }
 
 async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {

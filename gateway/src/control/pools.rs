@@ -9,9 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Threads of all pools, a round of presence, and the API's.
 pub(super) const THREADS_MAX: usize =
-    STORE.threads + LOG.threads + PRESENCE.threads + PRESENCE_ROUNDS + API_THREADS;
+    STORE.threads + LOG.threads + PRESENCE.threads + PRESENCE_ROUNDS + API_THREADS + ADMIN_READS;
 /// One round of presence at a time.
 const PRESENCE_ROUNDS: usize = 1;
+/// One look for the ends of the log at a time.
+const ADMIN_READS: usize = 1;
 /// As many as the API asks engines at a time.
 const API_THREADS: usize = 64;
 /// A question that waited longer for a thread is answered without looking: the client asks again.

@@ -16,7 +16,7 @@ use hawser_engines::log::Topic;
 use hawser_engines::presence::Presence;
 use hawser_fanout::signals;
 use hawser_protocol::ids::UserId;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -269,7 +269,8 @@ async fn serve_admin(listener: TcpListener, router: Router) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin listener is lost"),
     };
-    if let Err(error) = axum::serve(listener, router).await {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    if let Err(error) = axum::serve(listener, service).await {
         tracing::error!(%error, "the admin listener has ended");
     }
 }

@@ -21,6 +21,12 @@ impl Shards {
         Self { partitions, cores }
     }
 
+    /// How many delivery partitions there are.
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
     /// The user's delivery partition.
     #[must_use]
     pub fn partition(&self, user: &str) -> u32 {

@@ -33,6 +33,8 @@ pub(crate) struct NodeShared {
     /// Readable for ever once the node stops accepting; never acknowledged.
     pub(crate) stop: Waker,
     pub(crate) draining: AtomicBool,
+    /// The process is to end as SIGTERM ends it.
+    pub(crate) end_asked: tokio::sync::Notify,
     /// Set by the control thread while resident memory is above the watermark.
     pub(crate) memory_full: AtomicBool,
     /// Sessions of all cores, those in handover included.
@@ -109,6 +111,23 @@ impl NodeShared {
             true => url,
             false => plain_url,
         }
+    }
+
+    /// The node's name among the others.
+    pub(crate) fn name(&self) -> &str {
+        let cluster = self.config.cluster.as_ref();
+        cluster.map_or(&self.config.name, |cluster| cluster.name.as_str())
+    }
+
+    /// No more connections are taken and what this node owns is given away; returns whether that is new. Sessions are
+    /// told by [`ToCore::Drain`].
+    pub(crate) fn begin_draining(&self) -> bool {
+        if self.draining.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.stop.wake();
+        self.owners.leave();
+        true
     }
 
     /// Hands something to the control thread without waiting; `false`: it is full, shed.

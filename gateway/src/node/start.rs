@@ -128,6 +128,7 @@ pub fn start(
         control: to_control,
         stop: Waker::new().map_err(|e| io_error("cannot make an eventfd", e))?,
         draining: AtomicBool::new(false),
+        end_asked: Notify::new(),
         memory_full: AtomicBool::new(false),
         sessions: AtomicUsize::new(0),
         urls: urls(&config, &addrs),
@@ -223,6 +224,11 @@ impl NodeHandle {
         reason.unwrap_or("a core has ended").to_owned()
     }
 
+    /// Returns when an operator asks the process to end, as by SIGTERM.
+    pub async fn end_asked(&self) {
+        self.node.end_asked.notified().await;
+    }
+
     /// Keys or revocations were read again: every live session's token is judged anew.
     pub fn recheck(&self) {
         recheck(&self.node);
@@ -251,11 +257,9 @@ impl NodeHandle {
 
     /// Stops accepting and tells every session to move. Returns at once; see `sessions`.
     pub fn drain(&self) {
-        if self.node.draining.swap(true, Ordering::AcqRel) {
+        if !self.node.begin_draining() {
             return;
         }
-        self.node.stop.wake();
-        self.node.owners.leave();
         let deadline_ms = self.node.config.drain_ms;
         for core in &self.node.cores {
             // A mailbox that is full now is not full for ever; `join` stops the core all the same.

@@ -57,7 +57,7 @@ pub(crate) async fn locate(
 }
 
 /// Answer of `/cluster`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ClusterView {
     /// Whose view it is.
     pub(crate) node: String,
@@ -74,7 +74,7 @@ pub(crate) struct ClusterView {
 }
 
 /// A node.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NodeView {
     pub(crate) name: String,
     pub(crate) state: NodeState,
@@ -147,7 +147,7 @@ pub(crate) fn cluster(node: &NodeShared) -> ClusterView {
         }
     };
     ClusterView {
-        node: node.config.name.clone(),
+        node: node.name().to_owned(),
         in_cluster: node.owners.in_cluster(),
         fenced: map.fenced,
         version: map.version,

@@ -40,6 +40,15 @@ pub(crate) enum Place {
     Nobody,
 }
 
+/// What the log says of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// Who owns it and lives.
+    pub(crate) owner: Option<NodeName>,
+    /// Of the last claim; 0: there was none.
+    pub(crate) lease_epoch: u64,
+}
+
 /// What was read up to a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OwnerMap {
@@ -49,6 +58,10 @@ pub(crate) struct OwnerMap {
     pub(crate) places: Vec<Place>,
     /// By partition, whether this node is to be ready to serve it: it owns it, has claimed it, or prepares for it.
     pub(crate) held: Vec<bool>,
+    /// Delivery partitions in the log, whether or not their owners are fit to be sent to.
+    pub(crate) delivery: Vec<Lease>,
+    /// Partitions of ingest in the log.
+    pub(crate) ingest: Vec<Lease>,
     /// All nodes that are not gone, this one among them.
     pub(crate) nodes: Vec<Arc<Peer>>,
     /// Others may own what is ours.
@@ -62,6 +75,8 @@ impl OwnerMap {
             version: 0,
             places: Vec::new(),
             held: Vec::new(),
+            delivery: Vec::new(),
+            ingest: Vec::new(),
             nodes: Vec::new(),
             fenced: false,
         }
@@ -113,6 +128,8 @@ impl OwnerMap {
             version: table.version(),
             held: partitions.clone().map(held).collect(),
             places: partitions.map(place).collect(),
+            delivery: leases(table, Kind::Delivery),
+            ingest: leases(table, Kind::Ingest),
             nodes: peers.into_values().collect(),
             fenced: member.is_fenced(),
         }
@@ -123,6 +140,16 @@ impl OwnerMap {
         let ours = |place: &&Place| **place == Place::Ours;
         self.places.iter().filter(ours).count()
     }
+}
+
+fn leases(table: &Table, kind: Kind) -> Vec<Lease> {
+    let lease = |partition| Lease {
+        owner: table.owner(kind, partition).map(|(name, _)| name.clone()),
+        lease_epoch: table
+            .claimed(kind, partition)
+            .map_or(0, |owner| owner.lease_epoch),
+    };
+    (0..table.partitions(kind)).map(lease).collect()
 }
 
 /// Who owns what once this node, which says that it drains, has given everything away.
@@ -375,6 +402,8 @@ mod tests {
             version: 3,
             held: Vec::new(),
             places: vec![Place::Of(peer.clone()), Place::Nobody],
+            delivery: Vec::new(),
+            ingest: Vec::new(),
             nodes: vec![peer.clone()],
             fenced: false,
         };

@@ -9,4 +9,4 @@ mod map;
 pub(crate) mod peers;
 
 pub(crate) use follow::Following;
-pub(crate) use map::Owners;
+pub(crate) use map::{Lease, Owners, Peer};

@@ -5,10 +5,10 @@ use super::locate::ClusterView;
 use super::map::Peer;
 use crate::node::shared::NodeShared;
 use axum::http::header::HOST;
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderValue, Request, StatusCode};
 use bytes::Bytes;
 use hawser_protocol::ownership::NodeState;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
@@ -99,19 +99,35 @@ pub(crate) async fn ask(link: &str) -> Result<ClusterView, AskError> {
 }
 
 async fn connect_and_ask(link: &str) -> Result<ClusterView, AskError> {
+    let request = Request::get("/cluster").body(Full::default());
+    let request = request.map_err(|_| AskError::Answer)?;
+    let (status, body) = request_of(link, request, ANSWER_BYTES_MAX).await?;
+    if status != StatusCode::OK {
+        return Err(AskError::Status(status));
+    }
+    serde_json::from_slice(&body).map_err(|_| AskError::Answer)
+}
+
+/// One request to an admin listener, on a connection of its own: the answer's status and body.
+///
+/// # Errors
+/// No connection, or no whole answer of at most `bytes_max` bytes.
+pub(crate) async fn request_of(
+    link: &str,
+    mut request: Request<Full<Bytes>>,
+    bytes_max: usize,
+) -> Result<(StatusCode, Bytes), AskError> {
     let stream = TcpStream::connect(link).await?;
+    // By address: a name may be one that the other side does not know as its own.
+    let host = stream.peer_addr()?.to_string();
+    let host = HeaderValue::from_str(&host).map_err(|_| AskError::Answer)?;
+    request.headers_mut().insert(HOST, host);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the sender.
     tokio::spawn(connection);
-    let request = Request::get("/cluster").header(HOST, link);
-    let request = request.body(Empty::<Bytes>::new());
-    let response = sender
-        .send_request(request.map_err(|_| AskError::Answer)?)
-        .await?;
-    if response.status() != StatusCode::OK {
-        return Err(AskError::Status(response.status()));
-    }
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), bytes_max);
     let body = body.collect().await.map_err(|_| AskError::Answer)?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|_| AskError::Answer)
+    Ok((status, body.to_bytes()))
 }

@@ -79,7 +79,7 @@ impl Reactor {
             dirty: false,
             paused_until_ms: 0,
             timer: None,
-            _address: permit,
+            address: permit,
             _place: place,
         };
         self.sessions += 1;
@@ -248,7 +248,7 @@ impl Reactor {
         }
     }
 
-    fn name_of(&self, id: SessionId) -> String {
+    pub(super) fn name_of(&self, id: SessionId) -> String {
         let (core, ring) = (self.index, id.ring);
         let (place, generation) = (id.key.index(), id.key.generation());
         format!("{core}.{ring}.{place}.{generation}")

@@ -1,5 +1,6 @@
 //! What comes into a core from other threads, through its one bounded mailbox.
 
+use super::questions::Question;
 use crate::accept::admission::AddressPermit;
 use crate::deliver::partition::Opened;
 use crate::node::shared::SessionPermit;
@@ -75,6 +76,8 @@ pub(crate) enum ToCore {
         /// Milliseconds from now.
         deadline_ms: u64,
     },
+    /// An operator asks.
+    Asked(Box<Question>),
     /// Close everything and return.
     Stop,
 }

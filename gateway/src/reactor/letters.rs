@@ -72,6 +72,7 @@ impl Reactor {
             }
             ToCore::Opened { partition, result } => self.opened(partition, result),
             ToCore::Drain { deadline_ms } => self.drain(deadline_ms),
+            ToCore::Asked(question) => self.question(*question),
             ToCore::Stop => self.stop(),
         }
     }
@@ -100,7 +101,13 @@ impl Reactor {
         }
     }
 
-    fn close_with(&mut self, id: SessionId, code: ErrorCode, close: CloseCode, reason: &str) {
+    pub(super) fn close_with(
+        &mut self,
+        id: SessionId,
+        code: ErrorCode,
+        close: CloseCode,
+        reason: &str,
+    ) {
         self.with(id, |reactor, connection| {
             let error = pb::Error {
                 code: u32::from(code.number()),

@@ -10,6 +10,7 @@ pub(crate) mod guard;
 pub(crate) mod inbox;
 mod letters;
 mod moves;
+pub(crate) mod questions;
 pub(crate) mod readiness;
 mod reading;
 mod replies;

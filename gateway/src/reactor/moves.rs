@@ -1,9 +1,12 @@
 //! Sessions that are better off on another node: told where, each at a slot of its own.
 
+use super::questions::Told;
 use super::turn::Reactor;
 use crate::counters::{Counter, Gauge};
+use crate::owners::Peer;
 use crate::session::connection::{Connection, Role};
 use hawser_protocol::partition::murmur2;
+use std::sync::Arc;
 
 /// Of the time for a drain, the clients' slots fill this share, in percent.
 const SLOTS_PERCENT: u64 = 70;
@@ -38,7 +41,44 @@ impl Reactor {
         };
         device.told = told;
         self.counters.inc(Counter::SentHome);
-        self.tell_to_move(connection, url);
+        self.tell_to_move(connection, url, None);
+    }
+
+    /// An operator sends a session to a node, or to the owner of its partition, at a slot within `slots_ms`; what became of
+    /// it is counted. Told it is also who was told before.
+    pub(super) fn send_to(
+        &mut self,
+        connection: &mut Connection,
+        to: Option<&Arc<Peer>>,
+        slots_ms: Option<u64>,
+        out: &mut Told,
+    ) {
+        let (tls, open) = (self.is_tls(connection), connection.is_open());
+        let Role::Session(device) = &mut connection.role else {
+            return;
+        };
+        if !open {
+            return;
+        }
+        let owner = || self.node.owners.elsewhere(device.partition);
+        let node = to.cloned().or_else(owner);
+        let me = self.node.name();
+        let Some(node) = node.filter(|node| node.name.as_str() != me) else {
+            out.here += 1;
+            return;
+        };
+        if device.stays {
+            out.stay += 1;
+            return;
+        }
+        let Some(url) = node.url_for(tls) else {
+            out.no_address += 1;
+            return;
+        };
+        device.told = murmur2(node.name.as_str().as_bytes()) | 1;
+        out.told += 1;
+        self.counters.inc(Counter::SentHome);
+        self.tell_to_move(connection, url, slots_ms);
     }
 
     /// Tells everybody to move, each at its slot; what is left at the deadline is closed.
@@ -67,15 +107,15 @@ impl Reactor {
     /// Tells one session to open its next at this node's own address.
     pub(super) fn relocate(&mut self, connection: &mut Connection) {
         let url = self.node.public_url(self.is_tls(connection)).to_owned();
-        self.tell_to_move(connection, &url);
+        self.tell_to_move(connection, &url, None);
     }
 
-    fn tell_to_move(&mut self, connection: &mut Connection, url: &str) {
+    fn tell_to_move(&mut self, connection: &mut Connection, url: &str, slots_ms: Option<u64>) {
         let now_ms = self.node.clock.now_ms();
         let left_ms = self.drain_at_ms.map(|at| at.saturating_sub(now_ms));
         let range_ms = match left_ms {
             Some(left_ms) => left_ms * SLOTS_PERCENT / 100,
-            None => self.moving_ms(),
+            None => slots_ms.unwrap_or_else(|| self.moving_ms()),
         };
         let Role::Session(device) = &mut connection.role else {
             return;

@@ -1,6 +1,7 @@
 //! A reactor by itself, with connections that need no handshake.
 
 use super::inbox::{Arriving, Kind, ToCore};
+use super::questions::{Place, Question};
 use super::turn::Reactor;
 use crate::accept::admission::AddressTable;
 use crate::counters::{Counter, NodeCounters};
@@ -61,6 +62,7 @@ fn shared(
         control,
         stop: Waker::new().expect("an eventfd"),
         draining: AtomicBool::new(false),
+        end_asked: tokio::sync::Notify::new(),
         memory_full: AtomicBool::new(false),
         sessions: AtomicUsize::new(0),
         urls: [String::new(), String::new()],
@@ -162,4 +164,38 @@ fn a_slot_that_is_used_again_does_not_answer_to_its_old_name() {
     assert!(bench.reactor.find(first).is_none());
     client.write_all(&HI).expect("writes");
     assert_eq!(bench.read(&mut client, HI_BACK.len()), HI_BACK);
+}
+
+#[test]
+fn a_walk_in_slices_sees_every_connection_once() {
+    let mut bench = Bench::new();
+    let all: Vec<_> = (0..5).map(|_| bench.connect()).collect();
+    for places_max in 1..=6 {
+        let (mut seen, mut slices) = (Vec::new(), 0);
+        let mut from = Some(Place::default());
+        while let Some(place) = from {
+            slices += 1;
+            let next = bench.reactor.walk(place, places_max, |c| seen.push(c.id));
+            from = next;
+        }
+        let wanted: Vec<_> = all.iter().map(|(id, _)| *id).collect();
+        assert_eq!(seen, wanted, "{places_max} at a time");
+        assert_eq!(slices, 5_usize.div_ceil(places_max));
+    }
+}
+
+#[test]
+fn a_question_is_answered_within_the_turn_unless_its_asker_has_given_up() {
+    let mut bench = Bench::new();
+    let (answer, mut answered) = tokio::sync::oneshot::channel();
+    let (late, given_up) = tokio::sync::oneshot::channel();
+    drop(given_up);
+    for answer in [answer, late] {
+        let asked = ToCore::Asked(Box::new(Question::Positions { answer }));
+        assert!(bench.node.cores[0].try_send(asked).is_ok());
+    }
+    bench.reactor.woken();
+    bench.reactor.turn();
+    let positions = answered.try_recv().expect("an answer");
+    assert_eq!(positions.len(), bench.reactor.partitions.len());
 }

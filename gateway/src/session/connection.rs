@@ -36,7 +36,7 @@ pub(crate) struct Connection {
     /// Above its byte rate: nothing is received before this time.
     pub(crate) paused_until_ms: u64,
     pub(crate) timer: Option<(TimerHandle, u64)>,
-    pub(crate) _address: AddressPermit,
+    pub(crate) address: AddressPermit,
     pub(crate) _place: SessionPermit,
 }
 

@@ -279,6 +279,19 @@ impl Session {
         self.position
     }
 
+    /// Frames that were sent with an offset and are not acknowledged, and their bytes.
+    #[must_use]
+    pub fn unacknowledged(&self) -> (usize, usize) {
+        let window = self.window.as_ref();
+        window.map_or((0, 0), |window| (window.frames(), window.bytes()))
+    }
+
+    /// When the client last sent a byte, in monotonic time.
+    #[must_use]
+    pub fn heard_ms(&self) -> u64 {
+        self.heard_ms
+    }
+
     /// Ping interval that was agreed on, milliseconds.
     #[must_use]
     pub fn heartbeat_ms(&self) -> u32 {
