@@ -2,7 +2,7 @@
 
 use super::questions::Told;
 use super::turn::Reactor;
-use crate::counters::{Counter, Gauge};
+use crate::counters::Counter;
 use crate::owners::Peer;
 use crate::session::connection::{Connection, Role};
 use hawser_protocol::partition::murmur2;
@@ -143,22 +143,5 @@ impl Reactor {
     /// Whether the client came over TLS, to us or to a proxy in front.
     fn is_tls(&self, connection: &Connection) -> bool {
         connection.layer.is_tls() || self.node.config.plain_anywhere
-    }
-
-    /// How many sessions are guests: a walk over the table.
-    pub(super) fn gauge_guests(&mut self) {
-        if !self.node.owners.in_cluster() {
-            return;
-        }
-        let owners = self.node.owners.clone();
-        let mut guests = 0;
-        for ring in &mut self.rings {
-            for connection in ring.connections.iter_mut().flatten() {
-                let device = connection.device();
-                guests +=
-                    usize::from(device.is_some_and(|d| owners.elsewhere(d.partition).is_some()));
-            }
-        }
-        self.counters.set(Gauge::Guests, guests);
     }
 }

@@ -135,6 +135,15 @@ impl Reactor {
         for partition in all {
             self.look_at(partition, now_ms);
         }
+    }
+
+    /// Sessions of partitions that are another node's, and those that wait for theirs to be read.
+    pub(super) fn gauge_readings(&self) {
+        let owners = &self.node.owners;
+        let elsewhere = |partition: u32| owners.elsewhere(partition).is_some();
+        let guests = self.readings.iter().filter(|(p, _)| elsewhere(**p));
+        let guests = guests.map(|(_, reading)| reading.sessions).sum();
+        self.counters.set(Gauge::Guests, guests);
         let waiting = self.readings.values().map(|r| r.waiting.len()).sum();
         self.counters.set(Gauge::WaitingForPartition, waiting);
     }

@@ -117,7 +117,7 @@ impl Reactor {
         if now_ms >= self.gauge_at_ms {
             self.gauge_at_ms = now_ms + GAUGE_MS;
             self.gauge_tails();
-            self.gauge_guests();
+            self.gauge_readings();
         }
     }
 
