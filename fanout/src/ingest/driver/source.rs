@@ -29,6 +29,10 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const REFUSED_WAIT: Duration = Duration::from_millis(5);
 /// Records that are asked for and judged together.
 const BATCH_MAX: usize = 256;
+/// Who had the partition before may say late how far it was: a position is committed again so often after a takeover,
+/// and after so long.
+const REPEATS: u32 = 5;
+const REPEAT_EVERY: Duration = Duration::from_secs(2);
 /// A position is committed after so long, or so many records.
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
 const COMMIT_RECORDS: u64 = 1_024;
@@ -82,6 +86,8 @@ pub(super) struct Source {
     committed: u64,
     committing: bool,
     commit_at: Instant,
+    /// How often the position is to be committed again.
+    repeats: u32,
     recall: recall::Progress,
     sketch: Sketch,
     backoff: Duration,
@@ -132,6 +138,7 @@ impl Source {
             committed: 0,
             committing: false,
             commit_at: now,
+            repeats: 0,
             recall: recall::Progress::default(),
             sketch: Sketch::new(now),
             backoff: RETRY_FIRST,
@@ -249,6 +256,7 @@ impl Source {
         self.writes = Writes::new(from < self.singly_before);
         self.committed = from;
         self.commit_at = now;
+        self.repeats = self.shared.config.share.as_ref().map_or(0, |_| REPEATS);
         self.recall = recall::Progress::new(from, low);
         if from == 0 && self.generation == 1 {
             // Nothing was ever before it.
@@ -493,9 +501,18 @@ impl Source {
         let refused = self.refused_since.map(|_| now + REFUSED_WAIT);
         let commit =
             (self.pipe.low() > self.committed && !self.committing).then_some(self.commit_at);
+        let repeats = self.repeats > 0 && self.pipe.low() > 0 && !self.committing;
+        let again = repeats.then_some(self.commit_at + REPEAT_EVERY);
         let late = self.pipe.oldest_given();
         let late = late.map(|at| at + self.shared.config.produce_timeout);
-        let all = [refused, commit, late, self.ask_at, self.writes.deadline()];
+        let all = [
+            refused,
+            commit,
+            again,
+            late,
+            self.ask_at,
+            self.writes.deadline(),
+        ];
         all.into_iter().flatten().min()
     }
 

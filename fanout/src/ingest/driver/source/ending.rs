@@ -68,10 +68,13 @@ impl Source {
         if matches!(self.phase, Phase::Open(_)) && next > self.committed {
             let shared = Arc::clone(&self.shared);
             let (generation, partition) = (self.generation, self.partition);
-            // What it does not say in time is done twice.
+            // What it does not say in time is done twice. The other may be ahead by now.
             self.shared.calls.run(move || {
                 let (log, topic) = (&shared.log, Topic::ChatMessages);
-                let _ = log.commit_in(generation, INGEST_GROUP, topic, partition, next);
+                let behind = log.committed(INGEST_GROUP, topic, partition);
+                if behind.is_ok_and(|at| at.is_none_or(|at| at < next)) {
+                    let _ = log.commit_in(generation, INGEST_GROUP, topic, partition, next);
+                }
             });
         }
         self.forget();

@@ -1,7 +1,7 @@
 //! The end of the pipeline: what is stored goes to the log, what the log has is committed; and the dedup window is
 //! rebuilt beside it.
 
-use super::{COMMIT_EVERY, COMMIT_RECORDS, Failed, RETRY_FIRST, Source};
+use super::{COMMIT_EVERY, COMMIT_RECORDS, Failed, REPEAT_EVERY, RETRY_FIRST, Source};
 use crate::ingest::Recollection;
 use crate::ingest::driver::bell::{News, lock};
 use crate::ingest::driver::recall;
@@ -68,9 +68,11 @@ impl Source {
     pub(super) fn commit(&mut self, now: Instant) {
         let next = self.pipe.low();
         let due = now >= self.commit_at || next - self.committed >= COMMIT_RECORDS;
-        if self.committing || next <= self.committed || !due {
+        let again = self.repeats > 0 && next > 0 && now >= self.commit_at + REPEAT_EVERY;
+        if self.committing || !(again || next > self.committed && due) {
             return;
         }
+        self.repeats = self.repeats.saturating_sub(u32::from(again));
         self.committing = true;
         self.commit_at = now + COMMIT_EVERY;
         let (shared, address) = (Arc::clone(&self.shared), self.address.clone());
