@@ -38,9 +38,16 @@ metrics! {
     Counter {
         Accepted = "hawser_accepted_total", "Connections accepted.";
         AcceptErrors = "hawser_accept_errors_total", "Failures of accept(2), descriptor exhaustion included.";
-        RefusedRate = "hawser_refused_rate_total", "Connections closed before TLS: handshake rate or concurrency exceeded.";
-        RefusedAddress = "hawser_refused_address_total", "Connections closed before TLS: too many of one address in handshake.";
+        AcceptPausedPace = "hawser_accept_paused_pace_total", "Times a core left newcomers in the backlog until its pace let in the next.";
+        AcceptPausedHandshakes = "hawser_accept_paused_handshakes_total", "Times a core left newcomers in the backlog for its bound of handshakes.";
+        AcceptPausedMemory = "hawser_accept_paused_memory_total", "Times a core left newcomers in the backlog for want of memory.";
+        BacklogGone = "hawser_backlog_gone_total", "Connections that had gone before they were let in.";
+        RefusedAddress = "hawser_refused_address_total", "Connections closed before TLS: too many of one address.";
+        RefusedAddressRate = "hawser_refused_address_rate_total", "Connections closed before TLS: one address opens them too fast.";
         RefusedSessions = "hawser_refused_sessions_total", "Connections refused: the core holds its maximum of sessions.";
+        FreshHeld = "hawser_fresh_held_total", "Sessions without a past that waited for their turn with the connection open.";
+        FreshLater = "hawser_fresh_later_total", "Sessions without a past that were told when to come again.";
+        RefusedMemory = "hawser_refused_memory_total", "Sessions without a past that were told to come again: memory is above its low watermark.";
         RefusedDraining = "hawser_refused_draining_total", "Connections refused: the node drains.";
         TlsFailures = "hawser_tls_failures_total", "TLS handshakes that failed or were cut short.";
         TlsTruncated = "hawser_tls_truncated_total", "TLS connections that ended without close_notify.";
@@ -120,7 +127,13 @@ metrics! {
     /// Values that rise and fall.
     Gauge {
         Handshakes = "hawser_handshakes", "Connections in handshake.";
+        AcceptPaused = "hawser_accept_paused", "Listeners that leave newcomers in the backlog now.";
+        Addresses = "hawser_client_addresses", "Client addresses whose connections and rate are known.";
+        MemoryBytes = "hawser_memory_resident_bytes", "Resident bytes of this process.";
+        MemoryPressure = "hawser_memory_pressure", "0: below the low memory watermark, 1: above it, 2: above the high one.";
         Sessions = "hawser_sessions", "Sessions held.";
+        FreshWaiting = "hawser_fresh_waiting", "Sessions without a past that wait for their turn with the connection open.";
+        FreshPromised = "hawser_fresh_promised", "Clients without a past for whom a place is kept when they come again.";
         Lagging = "hawser_lagging_sessions", "Sessions behind their window, or waiting to adopt a head.";
         Tails = "hawser_unsent_tails", "Sessions whose socket has not taken all bytes.";
         TailBytes = "hawser_unsent_tail_bytes", "Bytes in those tails.";
@@ -128,6 +141,7 @@ metrics! {
         ReplayEntries = "hawser_replay_ring_entries", "Records in the replay rings.";
         InFlight = "hawser_appends_in_flight", "Appends to the log without an outcome.";
         Users = "hawser_users", "Users with at least one session here.";
+        UsersRested = "hawser_users_rested", "Users without a session here whose spent rates are still known.";
         Cursors = "hawser_device_cursors", "Devices with a cursor in this core's partitions.";
         HttpConnections = "hawser_http_connections", "HTTP connections open.";
         ControlWaiting = "hawser_control_waiting", "Requests to the control thread without an answer yet.";

@@ -211,6 +211,43 @@ fn too_fast_is_rate_limited_with_a_hint_and_then_closed() {
 }
 
 #[test]
+fn f24_a_users_rate_is_shared_by_its_devices_and_survives_reconnects() {
+    let node = Node::with(
+        |_| (),
+        |n| {
+            n.session.sends_per_second = 1;
+            n.session.sends_burst = 20;
+        },
+    );
+    let chat = dm("alice", "bob");
+    let begun = std::time::Instant::now();
+    let (mut accepted, mut refused) = (0, 0);
+    for round in 0..8 {
+        // Another device each time, and without a resume token.
+        let mut alice = node.live("alice", &format!("device{}", round % 4));
+        let mut beside = node.live("alice", "laptop");
+        for client in [&mut alice, &mut beside] {
+            for _ in 0..3 {
+                let id = client.send(&chat, b"fast");
+                match client.result(id).error {
+                    0 => accepted += 1,
+                    error => {
+                        assert_eq!(error, 40);
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    let earned = begun.elapsed().as_secs() + 1;
+    assert!((20..=20 + earned).contains(&accepted), "{accepted}");
+    assert_eq!(accepted + refused, 48);
+    let mut carol = node.live("carol", "phone");
+    let id = carol.send(&dm("bob", "carol"), b"another user");
+    assert_eq!(carol.result(id).error, 0);
+}
+
+#[test]
 fn f22_a_chat_that_is_none_of_yours_is_not_member_whether_it_exists_or_not() {
     let node = Node::start();
     let mut alice = node.live("alice", "phone");

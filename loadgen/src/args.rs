@@ -141,6 +141,7 @@ const EXAMPLES: &str = "\
 Other things it does; each has its own --help:
   hawser-loadgen check DIR      judges a history, offline
   hawser-loadgen churn          connections broken off at the worst moments, and what is left of them
+  hawser-loadgen storm          everybody cut off at once, and how they come back
   hawser-loadgen latency        the table of latencies by rate and body, stage by stage
 
 Examples:

@@ -17,6 +17,8 @@ pub struct Plan {
     /// Conversation of the first group.
     first_group: u32,
     group_size: u32,
+    /// Users below this one have the first thread for themselves; 0: nobody has.
+    apart: u32,
 }
 
 impl Plan {
@@ -34,6 +36,7 @@ impl Plan {
             members: Vec::new(),
             first_group: users / 2,
             group_size: 0,
+            apart: 0,
         };
         for pair in 0..users / 2 {
             let (a, b) = (2 * pair, 2 * pair + 1);
@@ -100,9 +103,20 @@ impl Plan {
             .filter(|user| *user < self.users)
     }
 
+    /// Users below `first` get the first thread for themselves, if there is more than one.
+    pub fn keep_apart(&mut self, first: u32) {
+        self.apart = if self.threads > 1 { first } else { 0 };
+    }
+
     /// The thread that drives a user; a pair stays together.
     #[must_use]
     pub fn thread(&self, user: u32) -> u32 {
+        if user < self.apart {
+            return 0;
+        }
+        if self.apart > 0 {
+            return 1 + (user / 2) % (self.threads - 1);
+        }
         (user / 2) % self.threads
     }
 
@@ -165,6 +179,10 @@ mod tests {
             assert_eq!(plan.user(&plan.name(user)), Some(user));
             assert_eq!(plan.thread(user), plan.thread(user ^ 1));
         }
+        let mut plan = plan;
+        plan.keep_apart(4);
+        let threads: Vec<u32> = (0..10).map(|user| plan.thread(user)).collect();
+        assert_eq!(threads, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
         assert_eq!(plan.user("u10"), None);
         assert_eq!(plan.user("v1"), None);
     }

@@ -42,6 +42,20 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
 /// # Errors
 /// As [`run`].
 pub fn run_observed(args: Args, look: &mut dyn FnMut(Phase)) -> anyhow::Result<Report> {
+    let shared = Arc::new(prepare(args)?);
+    let mut conductor = Conductor::start(&shared)?;
+    let outcome = conductor.conduct(look);
+    shared.set_phase(Phase::End);
+    let found = conductor.join()?;
+    outcome?;
+    Ok(conductor.report(found))
+}
+
+/// Everything that the threads of a run share; its groups are made.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn prepare(args: Args) -> anyhow::Result<Shared> {
     let needed = args.connections.div_ceil(SESSIONS_PER_THREAD_MAX);
     let threads = u32::from(args.threads)
         .max(needed)
@@ -57,18 +71,12 @@ pub fn run_observed(args: Args, look: &mut dyn FnMut(Phase)) -> anyhow::Result<R
         plan.set_groups(args.group_size, made);
     }
     begin_history(&args, &plan)?;
-    let shared = Arc::new(Shared::new(
+    Ok(Shared::new(
         args, threads, plan, target, addresses, sources, signer,
-    ));
-    let mut conductor = Conductor::start(&shared)?;
-    let outcome = conductor.conduct(look);
-    shared.set_phase(Phase::End);
-    let found = conductor.join()?;
-    outcome?;
-    Ok(conductor.report(found))
+    ))
 }
 
-struct Conductor {
+pub(crate) struct Conductor {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Result<Found, RingError>>>,
     begun: Instant,
@@ -81,7 +89,7 @@ struct Conductor {
 }
 
 impl Conductor {
-    fn start(shared: &Arc<Shared>) -> anyhow::Result<Self> {
+    pub(crate) fn start(shared: &Arc<Shared>) -> anyhow::Result<Self> {
         let mut threads = Vec::new();
         for index in 0..shared.threads {
             let shared = Arc::clone(shared);
@@ -147,7 +155,7 @@ impl Conductor {
     }
 
     /// Opens sessions until so many users are live.
-    fn ramp(&mut self, sessions: u32) -> anyhow::Result<()> {
+    pub(crate) fn ramp(&mut self, sessions: u32) -> anyhow::Result<()> {
         let begun = Instant::now();
         self.shared.set_phase(Phase::Ramp);
         self.shared.set_sessions(sessions);
@@ -229,7 +237,7 @@ impl Conductor {
     }
 
     /// Waits until everything is answered and delivered, or nothing comes any more: a backlog that shrinks is late, not lost.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let counters = &self.shared.counters;
         let quiet = Duration::from_secs(self.shared.args.settle_s);
         let begun = Instant::now();
@@ -304,7 +312,7 @@ impl Conductor {
     }
 
     /// A little time; fails when a thread has given up.
-    fn look(&self) -> anyhow::Result<()> {
+    pub(crate) fn look(&self) -> anyhow::Result<()> {
         std::thread::sleep(LOOK);
         if self.shared.phase() == Phase::End {
             bail!("a thread could not go on");
@@ -324,7 +332,7 @@ impl Conductor {
         }
     }
 
-    fn join(&mut self) -> anyhow::Result<Vec<Found>> {
+    pub(crate) fn join(&mut self) -> anyhow::Result<Vec<Found>> {
         let mut all = Vec::new();
         for thread in self.threads.drain(..) {
             match thread.join() {
@@ -335,7 +343,7 @@ impl Conductor {
         Ok(all)
     }
 
-    fn report(self, found: Vec<Found>) -> Report {
+    pub(crate) fn report(self, found: Vec<Found>) -> Report {
         let shared = &self.shared;
         let mut lanes = AHashMap::new();
         let mut unjudged = AHashSet::new();

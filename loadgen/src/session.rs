@@ -89,6 +89,10 @@ pub struct Session {
     pub epoch: u32,
     /// Attempts since the last success.
     pub attempts: u32,
+    /// The server's wish in the last Error that answered no request, milliseconds.
+    pub retry_after_ms: u32,
+    /// Comes without a past, and is to read history.
+    pub fresh: bool,
     /// Which of the gateways it was sent to, until that one cannot be reached.
     pub home: Option<u16>,
     /// The next Hello asks to be served where it is.
@@ -129,6 +133,8 @@ impl Session {
             begun_ns: 0,
             epoch: 0,
             attempts: 0,
+            retry_after_ms: 0,
+            fresh: false,
             home: None,
             stays: false,
             was_live: false,
@@ -166,11 +172,15 @@ impl Session {
         ClientFrame::Hello(pb::Hello {
             token,
             device: device.to_owned(),
-            resume_token: self.resume.clone(),
-            last_offset: self.seen,
+            resume_token: if self.fresh {
+                Bytes::new()
+            } else {
+                self.resume.clone()
+            },
+            last_offset: self.seen.filter(|_| !self.fresh),
             client: concat!("loadgen/", env!("CARGO_PKG_VERSION")).to_owned(),
             redirect_never: self.stays,
-            live_only: true,
+            live_only: !self.fresh,
             heartbeat_ms,
             ..pb::Hello::default()
         })
@@ -181,6 +191,7 @@ impl Session {
         let resumed = self.was_live;
         self.stage = Stage::Live;
         self.attempts = 0;
+        self.retry_after_ms = 0;
         self.stays = false;
         self.was_live = true;
         self.heartbeat_ms = welcome.heartbeat_ms.max(1_000);

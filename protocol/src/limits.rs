@@ -42,6 +42,8 @@ pub const SYNC_LIMIT_DEFAULT: usize = 64;
 pub const SYNCS_IN_FLIGHT_MAX: usize = 4;
 /// Time for TLS, HTTP upgrade and Hello together, milliseconds.
 pub const HELLO_DEADLINE_MS: u64 = 8_000;
+/// A client that is refused for want of room is given a slot within this, milliseconds; beyond, up to half as much again.
+pub const SLOT_HORIZON_MS: u64 = 60_000;
 /// Heartbeat interval: default, least and most, milliseconds.
 pub const HEARTBEAT_MS_DEFAULT: u64 = 30_000;
 /// Least heartbeat interval, milliseconds.

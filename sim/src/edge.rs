@@ -12,7 +12,7 @@ use hawser_protocol::partition::partition;
 use hawser_protocol::pb;
 use hawser_protocol::record::DeliveryKind;
 use hawser_protocol::resume::{ResumeKey, ResumeToken, record_checksum};
-use hawser_protocol::server::{Action, Session, Start, resume};
+use hawser_protocol::server::{Action, Session, Start, UserRates, resume};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The cluster's key for resume tokens.
@@ -246,8 +246,9 @@ impl World {
         let (now, settings) = (self.edge_now(), self.settings);
         let mut actions = Vec::new();
         if let Some(session) = self.session(conn) {
-            session.heard(&settings, 100, now);
-            session.frame(&settings, frame, now, &mut actions);
+            let mut rates = UserRates::default();
+            session.heard(&settings, &mut rates, 100, now);
+            session.frame(&settings, &mut rates, frame, now, &mut actions);
         }
         self.act(conn, actions);
         self.arm(conn);

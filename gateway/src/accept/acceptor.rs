@@ -1,12 +1,17 @@
 //! Accepting: one task per core and listener, admission before anything is read.
+//!
+//! A storm is not answered by closing: whoever would exceed the core's pace, its bound of handshakes or the memory is left in
+//! the kernel's backlog, which costs no work, and is let in when it is their turn.
 
-use super::admission::AddressPermit;
+use super::addresses::{AddressPermit, AddressRefusal};
 use super::listener::Bound;
 use crate::counters::{Counter, Gauge};
 use crate::handshake;
+use crate::node::memory::Pressure;
 use crate::reactor::core::Core;
 use crate::reactor::guard::Guarded;
 use crate::reactor::readiness::Readiness;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -17,6 +22,10 @@ use std::time::Duration;
 const ACCEPTS_PER_TURN: usize = 32;
 /// Pause after accept(2) failed for want of descriptors or memory: the backlog keeps the clients.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// A core at its bound of handshakes looks again after so long: about as long as one takes.
+const HANDSHAKES_PAUSE: Duration = Duration::from_millis(5);
+/// The same above the high memory watermark.
+const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection that was let in.
 pub(crate) struct Admitted {
@@ -39,19 +48,76 @@ pub(crate) async fn run(core: Rc<Core>, bound: Bound) {
             _ = stop.readable() => return,
             result = ready.readable() => if result.is_err() { return },
         }
-        for _ in 0..ACCEPTS_PER_TURN {
-            match bound.socket.accept() {
-                Ok((stream, peer)) => admit(&core, stream, peer, bound.tls.as_ref()),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(_) => {
-                    core.counters.inc(Counter::AcceptErrors);
-                    monoio::time::sleep(EXHAUSTED_PAUSE).await;
-                    break;
-                }
+        // Somebody waits.
+        let mut waited = false;
+        while let Some((pause, counter)) = closed(&core) {
+            waited = true;
+            core.counters.inc(counter);
+            paused(&core, 1);
+            let stopped = monoio::select! {
+                _ = stop.readable() => true,
+                () = monoio::time::sleep(pause) => false,
+            };
+            paused(&core, -1);
+            if stopped {
+                return;
             }
         }
+        if let Err(pause) = accept(&core, &bound, waited) {
+            core.counters.inc(Counter::AcceptErrors);
+            monoio::time::sleep(pause).await;
+        }
     }
+}
+
+/// Why nobody is let in now, and when to look again.
+fn closed(core: &Core) -> Option<(Duration, Counter)> {
+    if core.node.pressure() == Pressure::High {
+        return Some((MEMORY_PAUSE, Counter::AcceptPausedMemory));
+    }
+    if core.handshakes.get() >= core.node.config.admission.handshakes_max {
+        return Some((HANDSHAKES_PAUSE, Counter::AcceptPausedHandshakes));
+    }
+    let wait_ms = core.accepts.borrow_mut().wait_ms(core.node.clock.now_ms());
+    (wait_ms > 0).then(|| (Duration::from_millis(wait_ms), Counter::AcceptPausedPace))
+}
+
+fn paused(core: &Core, change: isize) {
+    core.paused
+        .set(core.paused.get().saturating_add_signed(change));
+    core.counters.set(Gauge::AcceptPaused, core.paused.get());
+}
+
+/// Accepts what waits, as far as the core lets in now.
+///
+/// # Errors
+/// The process is out of descriptors or memory: how long to wait.
+fn accept(core: &Rc<Core>, bound: &Bound, waited: bool) -> Result<(), Duration> {
+    for _ in 0..ACCEPTS_PER_TURN {
+        if closed(core).is_some() {
+            return Ok(());
+        }
+        match bound.socket.accept() {
+            // A client that gave up in the backlog costs nobody else's turn.
+            Ok((stream, _)) if waited && gone(&stream) => core.counters.inc(Counter::BacklogGone),
+            Ok((stream, peer)) => admit(core, stream, peer, bound.tls.as_ref()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return Err(EXHAUSTED_PAUSE),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the peer has closed or reset the connection.
+fn gone(stream: &TcpStream) -> bool {
+    let flags = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0 && fds[0].revents().intersects(flags))
 }
 
 /// Lets a connection in and begins its handshake, or closes it.
@@ -62,21 +128,18 @@ fn admit(
     tls: Option<&Arc<rustls::ServerConfig>>,
 ) {
     core.counters.inc(Counter::Accepted);
-    let limits = &core.node.config.admission;
     let now_ms = core.node.clock.now_ms();
-    if core.handshakes.get() >= limits.handshakes_max || !core.accepts.borrow_mut().take(1, now_ms)
-    {
-        core.counters.inc(Counter::RefusedRate);
-        return;
-    }
+    // First, and without a token: what one address does too much is not at the others' cost.
+    let permit = match core.node.addresses.enter(peer.ip(), now_ms) {
+        Ok(permit) => permit,
+        Err(AddressRefusal::Connections) => return core.counters.inc(Counter::RefusedAddress),
+        Err(AddressRefusal::Rate) => return core.counters.inc(Counter::RefusedAddressRate),
+    };
+    core.accepts.borrow_mut().take(now_ms);
     if core.node.full() {
         core.counters.inc(Counter::RefusedSessions);
         return;
     }
-    let Some(permit) = core.node.addresses.enter(peer.ip()) else {
-        core.counters.inc(Counter::RefusedAddress);
-        return;
-    };
     if stream.set_nonblocking(true).is_err() {
         return;
     }

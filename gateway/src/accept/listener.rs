@@ -89,7 +89,7 @@ fn bind(addr: SocketAddr, shared: bool, limits: &SocketLimits) -> io::Result<Tcp
     }
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(limits.backlog)?;
+    socket.listen(i32::try_from(limits.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 

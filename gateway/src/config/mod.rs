@@ -37,9 +37,12 @@ settings_section! {
         /// How long an end (SIGTERM) may take before the node exits anyway, milliseconds: sessions are moved in the first
         /// four fifths, engines are closed in the rest.
         drain_ms: u64 = 10000, 0 ..= 600000;
-        /// Memory watermark: above this resident size new connections are refused, MiB; 0: three quarters of the
-        /// machine or of the control group.
+        /// High memory watermark: above this resident size newcomers wait in the kernel's backlog, MiB; 0: three quarters of
+        /// the machine or of the control group.
         memory_max_mib: u32 = 0, 0 ..= 16777216;
+        /// Low memory watermark: above it sessions that are not resumed are told to come again, typing and presence are shed,
+        /// MiB; 0: nine tenths of the high one. Both are left a twentieth below.
+        memory_low_mib: u32 = 0, 0 ..= 16777216;
     }
 }
 
@@ -93,11 +96,11 @@ settings_section! {
         window_frames: u16 = 256, 1 ..= 256;
         /// Bytes delivered without an ack before a session lags.
         window_bytes: u32 = 65536, 4096 ..= 1048576;
-        /// Messages per second that one session may send, sustained.
+        /// Messages per second that one user may send, over all its sessions on the node and beyond them, sustained.
         sends_per_second: u32 = 50, 1 ..= 100000;
-        /// Messages that one session may send in a burst.
+        /// Messages that one user may send in a burst; in a cluster, a user that comes to a node begins with a second's worth.
         sends_burst: u32 = 200, 1 ..= 1000000;
-        /// Bytes per second that one session may send, sustained.
+        /// Bytes per second that one user may send, over all its sessions on the node and beyond them, sustained.
         bytes_per_second: u32 = 1048576, 1024 ..= 1073741824;
         /// How long a resume token is good for, milliseconds.
         resume_ms: u64 = 604800000, 60000 ..= 2592000000;
@@ -111,14 +114,22 @@ settings_section! {
 settings_section! {
     /// `[limits]`.
     LimitsSection {
-        /// New connections per second and core, sustained; beyond, they are closed before TLS.
+        /// New connections per second and core; more wait in the kernel's backlog until it is their turn.
         accepts_per_second: u32 = 2000, 1 ..= 1000000;
-        /// New connections per core in a burst.
-        accepts_burst: u32 = 4000, 1 ..= 1000000;
-        /// Handshakes in progress per core.
+        /// New connections per core in a burst; 0: what comes in 50 ms at that rate, with which a storm is let in flat.
+        accepts_burst: u32 = 0, 0 ..= 1000000;
+        /// Handshakes in progress per core; more wait in the kernel's backlog.
         handshakes_max: u32 = 4096, 1 ..= 1000000;
+        /// Sessions per second of the whole node that begin without being resumed, which costs reads of history. Who has to wait
+        /// longer than some seconds is told when to come again. Resumed sessions are paced by `accepts_per_second` alone.
+        fresh_per_second: u32 = 1000, 1 ..= 1000000;
         /// Connections per client address (IPv6: per /64); 0: no bound. Loopback is not concerned.
         per_address: u32 = 1024, 0 ..= 10000000;
+        /// New connections per second and client address (IPv6: per /64), sustained; beyond, they are closed before TLS and
+        /// cost nobody else's turn. 0: no bound. Loopback is not concerned.
+        per_address_per_second: u32 = 100, 0 ..= 1000000;
+        /// New connections of one client address in a burst: all that it may have come back at once.
+        per_address_burst: u32 = 1024, 1 ..= 10000000;
         /// Bytes of recent log kept in memory for resume, per node, MiB.
         replay_mib: u32 = 64, 1 ..= 1048576;
         /// Receive buffers per ring (a power of two).
@@ -283,6 +294,11 @@ fn contradictions(config: &Config, out: &mut Vec<SettingsError>) {
         && let Err(error) = NodeName::new(&config.node.name)
     {
         refuse("node.name", error.to_string());
+    }
+    let (low, high) = (config.node.memory_low_mib, config.node.memory_max_mib);
+    if low > 0 && high > 0 && low > high {
+        let words = format!("{low} is above node.memory_max_mib = {high}: lower it, or raise that");
+        refuse("node.memory_low_mib", words);
     }
     let format = &config.output.format;
     if !["text", "json"].contains(&format.as_str()) {

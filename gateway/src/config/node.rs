@@ -37,6 +37,7 @@ pub fn node_config(
     });
     let cores = cores(config);
     let limits = &config.limits;
+    let memory_bytes_max = memory::watermark_bytes(config.node.memory_max_mib);
     Ok(NodeConfig {
         name: name(config),
         cores,
@@ -58,8 +59,16 @@ pub fn node_config(
             accepts_burst: limits.accepts_burst,
             handshakes_max: limits.handshakes_max as usize,
             per_address_max: limits.per_address,
+            per_address_per_second: limits.per_address_per_second,
+            per_address_burst: limits.per_address_burst,
+            per_address_loopback: false,
+            fresh_per_second: limits.fresh_per_second,
             sessions_max: config.node.max_sessions as usize,
-            memory_bytes_max: memory::watermark_bytes(config.node.memory_max_mib),
+            memory_bytes_low: memory::low_watermark_bytes(
+                config.node.memory_low_mib,
+                memory_bytes_max,
+            ),
+            memory_bytes_max,
         },
         session: SessionLimits {
             heartbeat_ms: config.session.heartbeat_ms,

@@ -1,7 +1,7 @@
 //! Page and API on the control thread: a connection whose first request is no upgrade is handed here
 //! with its TLS state and the bytes already read.
 
-use crate::accept::admission::AddressPermit;
+use crate::accept::addresses::AddressPermit;
 use axum::Router;
 use hawser_protocol::limits::HTTP_HEAD_BYTES_MAX;
 use hawser_wire::record::Layer;
@@ -173,7 +173,8 @@ impl AsyncWrite for Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accept::admission::AddressTable;
+    use crate::accept::addresses::AddressTable;
+    use crate::node::config::NodeConfig;
     use axum::routing::get;
     use std::io::{Read, Write};
     use std::net::TcpListener;
@@ -196,8 +197,9 @@ mod tests {
         stream.read_exact(&mut read).expect("first bytes");
         stream.set_nonblocking(true).expect("non-blocking");
         let router = Router::new().route("/page", get(|| async { "hello" }));
-        let permit = AddressTable::new(0)
-            .enter([127, 0, 0, 1].into())
+        let limits = NodeConfig::default().admission.of_address();
+        let permit = AddressTable::new(limits)
+            .enter([127, 0, 0, 1].into(), 0)
             .expect("no bound");
         let connection = HttpConnection {
             stream,

@@ -166,6 +166,8 @@ impl State {
     fn tick(&mut self) {
         self.watch_memory();
         self.update_presence(true);
+        self.counters
+            .set(Gauge::Addresses, self.node.addresses.len());
         let open = HTTP_CONNECTIONS_MAX - self.connections.available_permits();
         self.counters.set(Gauge::HttpConnections, open);
         if self.node.owners.in_cluster() {
@@ -178,17 +180,24 @@ impl State {
             .set(Gauge::ControlWaiting, self.pools.waiting());
     }
 
-    /// Above the watermark new connections are refused, until a twentieth below it.
     fn watch_memory(&self) {
-        let max = self.node.config.admission.memory_bytes_max as u64;
-        let Some(resident) = memory::resident_bytes().filter(|_| max > 0) else {
+        let limits = &self.node.config.admission;
+        let (low, high) = (
+            limits.memory_bytes_low as u64,
+            limits.memory_bytes_max as u64,
+        );
+        let Some(resident) = memory::resident_bytes() else {
             return;
         };
-        let was_full = self.node.memory_full.load(Ordering::Relaxed);
-        let full = resident > if was_full { max - max / 20 } else { max };
-        if full != was_full {
-            self.node.memory_full.store(full, Ordering::Relaxed);
-            tracing::warn!(resident, max, full, "memory watermark");
+        let before = self.node.pressure();
+        let pressure = before.next(resident, low, high);
+        let bytes = usize::try_from(resident).unwrap_or(usize::MAX);
+        self.counters.set(Gauge::MemoryBytes, bytes);
+        self.counters
+            .set(Gauge::MemoryPressure, usize::from(pressure as u8));
+        if pressure != before {
+            self.node.pressure.store(pressure as u8, Ordering::Relaxed);
+            tracing::warn!(resident, low, high, ?pressure, "memory watermark");
         }
     }
 

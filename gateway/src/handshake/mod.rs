@@ -9,7 +9,7 @@ mod refusal;
 use self::connection::{Connection, Ended};
 use self::refusal::Refusal;
 use crate::accept::acceptor::Admitted;
-use crate::accept::admission::AddressPermit;
+use crate::accept::addresses::AddressPermit;
 use crate::control::ToControl;
 use crate::control::http::HttpConnection;
 use crate::counters::{Counter, Histogram};
@@ -38,8 +38,6 @@ const ECHO_MESSAGE_BYTES_MAX: u32 = 16 << 20;
 const ECHO_FRAGMENTS_MAX: u32 = 1 << 20;
 /// Time for our last word to reach the peer.
 const LAST_WORD: Duration = Duration::from_secs(2);
-/// Least wait after a refusal for want of room; as much again is spread by the clock.
-const RETRY_MS: u32 = 1_000;
 
 /// What kind of connection the head asked for.
 enum Wanted {
@@ -284,7 +282,10 @@ async fn hand_on(
     };
     let Some(place) = core.node.take_place() else {
         core.counters.inc(Counter::RefusedSessions);
-        let full = Refusal::overloaded("this node holds its maximum of sessions", retry_ms(core));
+        let full = Refusal::overloaded(
+            "this node holds its maximum of sessions",
+            core.node.come_again_ms(),
+        );
         refuse(core, &mut connection, phase, &full).await;
         return;
     };
@@ -304,7 +305,8 @@ async fn hand_on(
     if let Err(full) = core.node.cores[owner].try_send(ToCore::Arrive(Box::new(arriving))) {
         core.counters.inc(Counter::HandoverQueueFull);
         if let ToCore::Arrive(back) = full.0 {
-            let busy = Refusal::overloaded("the owner of this user is busy", retry_ms(core));
+            let busy =
+                Refusal::overloaded("the owner of this user is busy", core.node.come_again_ms());
             let mut connection = Connection::back(*back);
             if let Ok(connection) = &mut connection {
                 refuse(core, connection, phase, &busy).await;
@@ -404,10 +406,4 @@ async fn time_out(connection: &mut Connection, phase: Phase) {
 async fn last_word(word: impl Future<Output = ()>) {
     // A peer that does not read it is cut.
     let _ = monoio::time::timeout(LAST_WORD, word).await;
-}
-
-/// When to come again: spread, so that those who were refused together do not return together.
-fn retry_ms(core: &Core) -> u32 {
-    let spread = core.node.clock.now_us() % u64::from(RETRY_MS);
-    RETRY_MS + u32::try_from(spread).unwrap_or(0)
 }

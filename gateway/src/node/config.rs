@@ -1,6 +1,9 @@
 //! What a node is started with: plain values, checked by whoever made them (`config` maps the file
 //! to this), with the defaults that tests use.
 
+use crate::accept::addresses::AddressLimits;
+use crate::accept::admission;
+use crate::accept::slots::{Line, Queue};
 use crate::admin::{MetricsSource, TroubleSource};
 use axum::Router;
 use hawser_engines::directory::Directory;
@@ -14,6 +17,13 @@ use hawser_protocol::ownership::NodeName;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Seconds' worth of the pace that may wait in a backlog.
+const BACKLOG_S: u32 = 5;
+/// A backlog is at least so long, whatever the pace.
+const BACKLOG_MIN: u32 = 128;
+/// Addresses known beside those of the sessions.
+const ADDRESSES_SPARE: usize = 65_536;
 
 /// One address that clients connect to.
 #[derive(Clone)]
@@ -45,15 +55,26 @@ pub struct RingLimits {
 pub struct AdmissionLimits {
     /// New connections per second and core, sustained.
     pub accepts_per_second: u32,
-    /// New connections per core in a burst.
+    /// New connections per core in a burst; 0: 50 ms' worth, with which a storm is let in flat.
     pub accepts_burst: u32,
     /// Handshakes in progress per core; each costs up to some 60 KB while it lasts.
     pub handshakes_max: usize,
-    /// Connections per client address (IPv6: per /64); 0: no bound; loopback is not concerned.
+    /// Connections per client address (IPv6: per /64); 0: no bound.
     pub per_address_max: u32,
+    /// New connections per second and client address, sustained; 0: no bound.
+    pub per_address_per_second: u32,
+    /// New connections per client address in a burst.
+    pub per_address_burst: u32,
+    /// Loopback is bounded like any other address: for tests.
+    pub per_address_loopback: bool,
+    /// Sessions per second of the whole node that begin without being resumed, which costs reads of history.
+    pub fresh_per_second: u32,
     /// Sessions of the whole node.
     pub sessions_max: usize,
-    /// Resident bytes above which new connections are refused; 0: no bound.
+    /// Resident bytes above which sessions that are not resumed are told to come again, and typing and presence are shed; 0:
+    /// no bound.
+    pub memory_bytes_low: usize,
+    /// Resident bytes above which nobody is let in; 0: no bound.
     pub memory_bytes_max: usize,
 }
 
@@ -66,11 +87,11 @@ pub struct SessionLimits {
     pub window_frames: usize,
     /// Unacknowledged bytes before a session lags.
     pub window_bytes: usize,
-    /// Sends per second, sustained.
+    /// Sends per second of one user, sustained.
     pub sends_per_second: u32,
-    /// Sends in a burst.
+    /// Sends of one user in a burst.
     pub sends_burst: u32,
-    /// Bytes per second from the client, sustained; the burst is four seconds' worth.
+    /// Bytes per second from one user, sustained; the burst is four seconds' worth.
     pub bytes_per_second: u32,
     /// Life of a resume token, milliseconds.
     pub resume_ms: u64,
@@ -87,8 +108,9 @@ pub struct SocketLimits {
     pub send_buffer_bytes: usize,
     /// TCP_NOTSENT_LOWAT, bytes; 0: not set. Bounds what waits unsent in the kernel.
     pub unsent_bytes: u32,
-    /// listen(2)'s backlog.
-    pub backlog: i32,
+    /// listen(2)'s backlog at most; it is no longer than what the pace lets in within 5 s. The kernel caps it at
+    /// `net.core.somaxconn`.
+    pub backlog: u32,
 }
 
 /// A node of a cluster.
@@ -151,6 +173,43 @@ pub struct NodeConfig {
     pub socket: SocketLimits,
 }
 
+impl AdmissionLimits {
+    /// Connections that may wait in one listener's backlog: those that are let in within 5 s. A client gives up after 10 s, and
+    /// who finds no room knocks again after 1, 3 and 7 s by TCP itself, so a storm keeps it filled.
+    #[must_use]
+    pub fn backlog(&self, max: u32) -> u32 {
+        let let_in = self.accepts_per_second.saturating_mul(BACKLOG_S);
+        let_in.max(BACKLOG_MIN).min(max)
+    }
+
+    /// The pace of sessions that are not resumed.
+    #[must_use]
+    pub fn fresh(&self) -> Queue {
+        let per_second = self.fresh_per_second;
+        Queue::new(per_second, admission::burst(per_second, 0))
+    }
+
+    /// The pace at which `cores` cores can take back those for whom there was no room.
+    #[must_use]
+    pub fn returns(&self, cores: usize) -> Line {
+        let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+        let per_second = self.accepts_per_second.saturating_mul(cores);
+        Line::new(per_second, admission::burst(per_second, 0))
+    }
+
+    /// Bounds of one client address. As many may be known as there are connections, and others whose bucket fills up again.
+    #[must_use]
+    pub fn of_address(&self) -> AddressLimits {
+        AddressLimits {
+            connections_max: self.per_address_max,
+            per_second: self.per_address_per_second,
+            burst: self.per_address_burst,
+            loopback: self.per_address_loopback,
+            addresses_max: self.sessions_max + ADDRESSES_SPARE,
+        }
+    }
+}
+
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
@@ -179,10 +238,15 @@ impl Default for NodeConfig {
             },
             admission: AdmissionLimits {
                 accepts_per_second: 2_000,
-                accepts_burst: 4_000,
+                accepts_burst: 0,
                 handshakes_max: 4_096,
                 per_address_max: 1_024,
+                per_address_per_second: 100,
+                per_address_burst: 1_024,
+                per_address_loopback: false,
+                fresh_per_second: 1_000,
                 sessions_max: 100_000,
+                memory_bytes_low: 0,
                 memory_bytes_max: 0,
             },
             session: SessionLimits {
@@ -199,7 +263,7 @@ impl Default for NodeConfig {
             socket: SocketLimits {
                 send_buffer_bytes: 65_536,
                 unsent_bytes: 16_384,
-                backlog: 4_096,
+                backlog: 65_535,
             },
         }
     }

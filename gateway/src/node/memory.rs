@@ -27,6 +27,59 @@ pub fn watermark_bytes(setting_mib: u32) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
+/// The low watermark for a setting in MiB, below the high one of so many bytes; 0 is nine tenths of that.
+#[must_use]
+pub fn low_watermark_bytes(setting_mib: u32, high: usize) -> usize {
+    match setting_mib {
+        0 => high / 10 * 9,
+        mib => (mib as usize) << 20,
+    }
+}
+
+/// How much of its memory the node has used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Below the low watermark.
+    None,
+    /// Above it: sessions without a past are told to come again, typing and presence are shed.
+    Low,
+    /// Above the high one: nobody is let in.
+    High,
+}
+
+impl Pressure {
+    /// As it is kept in an atomic.
+    #[must_use]
+    pub fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::Low,
+            _ => Self::High,
+        }
+    }
+
+    /// What it becomes with so many resident bytes. It falls only once they are a twentieth below the watermark. 0: no
+    /// watermark.
+    #[must_use]
+    pub fn next(self, resident: u64, low: u64, high: u64) -> Self {
+        let above = |mark: u64, pressure: Self| {
+            let falls_at = if self >= pressure {
+                mark - mark / 20
+            } else {
+                mark
+            };
+            mark > 0 && resident > falls_at
+        };
+        if above(high, Self::High) {
+            Self::High
+        } else if above(low, Self::Low) {
+            Self::Low
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// `Name:   123 kB` of a /proc file, in bytes.
 fn kib_field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -46,6 +99,32 @@ mod tests {
         );
         assert_eq!(kib_field("VmRSS: many kB\n", "VmRSS:"), None);
         assert_eq!(kib_field("", "VmRSS:"), None);
+    }
+
+    #[test]
+    fn g7_pressure_rises_at_its_watermarks_and_falls_a_twentieth_below() {
+        let mut pressure = Pressure::None;
+        for (resident, expected) in [
+            (900, Pressure::None),
+            (901, Pressure::Low),
+            (856, Pressure::Low),
+            (855, Pressure::None),
+            (900, Pressure::None),
+            (1_000, Pressure::Low),
+            (1_001, Pressure::High),
+            (951, Pressure::High),
+            (950, Pressure::Low),
+            (1_000, Pressure::Low),
+            (1_001, Pressure::High),
+            (10, Pressure::None),
+        ] {
+            pressure = pressure.next(resident, 900, 1_000);
+            assert_eq!(pressure, expected, "{resident}");
+            assert_eq!(Pressure::from_number(pressure as u8), pressure);
+        }
+        assert_eq!(Pressure::High.next(u64::MAX, 0, 0), Pressure::None);
+        assert_eq!(low_watermark_bytes(0, 1_000), 900);
+        assert_eq!(low_watermark_bytes(3, 1_000), 3 << 20);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What all threads of a node share: read-only after the start, or touched once per connection.
 
 use super::config::NodeConfig;
+use super::memory::Pressure;
 use super::shards::Shards;
-use crate::accept::admission::AddressTable;
+use crate::accept::addresses::AddressTable;
+use crate::accept::slots::{Line, MIX, Queue};
 use crate::admin::TroubleSource;
 use crate::control::ToControl;
 use crate::control::lanes::LaneTable;
@@ -15,7 +17,7 @@ use hawser_fanout::engines::{EngineHealth, IngestLag, Needed};
 use hawser_fanout::owners::Clock;
 use hawser_ring::{Sender, Waker};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 /// Shared by every thread of the node.
 pub(crate) struct NodeShared {
@@ -24,6 +26,10 @@ pub(crate) struct NodeShared {
     pub(crate) shards: Shards,
     pub(crate) counters: NodeCounters,
     pub(crate) addresses: Arc<AddressTable>,
+    /// The pace of sessions that are not resumed.
+    pub(crate) fresh: Queue,
+    /// When those come again for whom there is no room.
+    pub(crate) returns: Line,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) verifier: Arc<Verifier>,
     /// Into each core, by core.
@@ -35,8 +41,8 @@ pub(crate) struct NodeShared {
     pub(crate) draining: AtomicBool,
     /// The process is to end as SIGTERM ends it.
     pub(crate) end_asked: tokio::sync::Notify,
-    /// Set by the control thread while resident memory is above the watermark.
-    pub(crate) memory_full: AtomicBool,
+    /// A `Pressure`, by the control thread.
+    pub(crate) pressure: AtomicU8,
     /// Sessions of all cores, those in handover included.
     pub(crate) sessions: AtomicUsize,
     /// Where clients connect that are sent here, over TLS and without; empty: nowhere.
@@ -59,7 +65,11 @@ impl NodeShared {
     /// Whether new connections are to be refused.
     pub(crate) fn full(&self) -> bool {
         self.sessions.load(Ordering::Relaxed) >= self.config.admission.sessions_max
-            || self.memory_full.load(Ordering::Relaxed)
+    }
+
+    /// How memory stands.
+    pub(crate) fn pressure(&self) -> Pressure {
+        Pressure::from_number(self.pressure.load(Ordering::Relaxed))
     }
 
     /// Takes a session's place until the permit is dropped.
@@ -67,6 +77,12 @@ impl NodeShared {
         let before = self.sessions.fetch_add(1, Ordering::Relaxed);
         let permit = SessionPermit { node: self.clone() };
         (before < self.config.admission.sessions_max).then_some(permit)
+    }
+
+    /// When a client for whom there is no room now may come again, milliseconds: at a slot of its own.
+    pub(crate) fn come_again_ms(&self) -> u32 {
+        let salt = self.clock.now_us().wrapping_mul(MIX) >> 32;
+        self.returns.come_again_ms(salt, self.clock.now_ms())
     }
 
     /// Why clients should be sent elsewhere; empty: ready.
@@ -81,8 +97,8 @@ impl NodeShared {
         reasons.extend(self.troubles_of(Needed::ForReadiness));
         reasons.extend(self.lag.trouble(self.config.lag_ready));
         reasons.extend(self.troubles.iter().filter_map(|trouble| trouble()));
-        if self.memory_full.load(Ordering::Relaxed) {
-            reasons.push("resident memory is above the watermark".to_owned());
+        if self.pressure() == Pressure::High {
+            reasons.push("resident memory is above the high watermark".to_owned());
         }
         if self.sessions.load(Ordering::Relaxed) >= self.config.admission.sessions_max {
             reasons.push("all places for sessions are taken".to_owned());

@@ -3,7 +3,7 @@
 use super::config::{NodeConfig, Services};
 use super::shards::Shards;
 use super::shared::NodeShared;
-use crate::accept::admission::AddressTable;
+use crate::accept::addresses::AddressTable;
 use crate::accept::listener::{BindError, Bound, bind_all};
 use crate::admin;
 use crate::control::answers::Answers;
@@ -25,7 +25,7 @@ use hawser_fanout::owners::{Clock, FollowError};
 use hawser_ring::{Receiver, Ring, RingError, Waker, mailbox};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -100,12 +100,9 @@ pub fn start(
 ) -> Result<NodeHandle, StartError> {
     Ring::probe().map_err(StartError::NoIoUring)?;
     let cores = config.cores.max(1);
-    let (bound, addrs) = bind_all(
-        &config.listeners,
-        cores,
-        config.plain_anywhere,
-        &config.socket,
-    )?;
+    let mut socket = config.socket;
+    socket.backlog = config.admission.backlog(socket.backlog);
+    let (bound, addrs) = bind_all(&config.listeners, cores, config.plain_anywhere, &socket)?;
     let (admin, admin_addr) = bind_admin(config.admin)?;
     let mut inboxes = Vec::with_capacity(cores);
     let mut senders = Vec::with_capacity(cores);
@@ -121,7 +118,9 @@ pub fn start(
         clock: Clock::start(),
         shards: Shards::new(partitions, u32::try_from(cores).unwrap_or(1)),
         counters: NodeCounters::new(cores),
-        addresses: AddressTable::new(config.admission.per_address_max),
+        addresses: AddressTable::new(config.admission.of_address()),
+        fresh: config.admission.fresh(),
+        returns: config.admission.returns(cores),
         log: services.log.clone(),
         verifier,
         cores: senders,
@@ -129,7 +128,7 @@ pub fn start(
         stop: Waker::new().map_err(|e| io_error("cannot make an eventfd", e))?,
         draining: AtomicBool::new(false),
         end_asked: Notify::new(),
-        memory_full: AtomicBool::new(false),
+        pressure: AtomicU8::new(0),
         sessions: AtomicUsize::new(0),
         urls: urls(&config, &addrs),
         owners: Arc::new(Owners::new(config.cluster.is_some())),

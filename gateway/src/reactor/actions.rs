@@ -4,6 +4,7 @@ use super::appends::{Outcome, Purpose};
 use super::turn::Reactor;
 use crate::control::ToControl;
 use crate::counters::{Counter, Histogram};
+use crate::node::memory::Pressure;
 use crate::session::SessionId;
 use crate::session::connection::{Connection, Device, Role, Watches};
 use bytes::Bytes;
@@ -73,7 +74,8 @@ impl Reactor {
                     chat,
                     stopped,
                 };
-                if !self.node.to_control(typing) {
+                let short = self.node.pressure() > Pressure::None;
+                if short || !self.node.to_control(typing) {
                     self.counters.inc(Counter::TypingShed);
                 }
             }

@@ -1,18 +1,19 @@
 //! Arrivals at their owner core, and departures.
 
-use super::inbox::{Arriving, Greeting, Kind};
+use super::inbox::{Arriving, Encoding, Greeting, Kind};
 use super::turn::Reactor;
 use crate::control::ToControl;
 use crate::counters::Counter;
 use crate::session::SessionId;
-use crate::session::connection::{Connection, Device, Held, Role, Stage};
+use crate::session::connection::{Connection, Device, Held, Pending, Role, Stage};
 use crate::session::output::Output;
-use hawser_protocol::codes::CloseCode;
-use hawser_protocol::frame::ServerFrame;
+use crate::session::write;
+use hawser_protocol::codes::{CloseCode, ErrorCode};
+use hawser_protocol::frame::{FrameType, ServerFrame};
 use hawser_protocol::ids::UserId;
 use hawser_protocol::limits;
 use hawser_protocol::pb;
-use hawser_protocol::server::{Session, Start};
+use hawser_protocol::server::{Session, Start, UserRates};
 use hawser_ring::RingError;
 use hawser_wire::record::Layer;
 use hawser_wire::ws;
@@ -20,6 +21,7 @@ use socket2::SockRef;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 /// An echo connection that says nothing for so long is closed, milliseconds.
 pub(super) const ECHO_IDLE_MS: u64 = 300_000;
@@ -44,7 +46,12 @@ impl Reactor {
             Ok(id) => id,
             Err(fd) => {
                 self.counters.inc(Counter::RefusedSessions);
-                refuse(TcpStream::from(fd), &mut layer);
+                let encoding = match &kind {
+                    Kind::Session(greeting) => Some(greeting.encoding),
+                    Kind::Echo => None,
+                };
+                let retry_ms = self.node.come_again_ms();
+                refuse(TcpStream::from(fd), &mut layer, encoding, retry_ms);
                 return;
             }
         };
@@ -90,7 +97,7 @@ impl Reactor {
                 reactor.arm(connection, now_ms + ECHO_IDLE_MS);
                 reactor.begin(connection, held);
             }
-            Some(greeting) => reactor.greet(connection, *greeting, held),
+            Some(greeting) => reactor.await_partition(connection, greeting.hello, held),
         });
     }
 
@@ -128,6 +135,7 @@ impl Reactor {
             device: greeting.device.clone(),
             encoding: greeting.encoding,
             session: Session::new(&self.settings, start, heartbeat_ms, expires_ms, now),
+            rates: Rc::default(),
             claims: greeting.claims.clone(),
             watches: None,
             pending: None,
@@ -140,14 +148,22 @@ impl Reactor {
         }
     }
 
-    /// The device is here: an older session of it gives way.
-    fn greet(&mut self, connection: &mut Connection, greeting: Greeting, held: Held) {
+    /// The device's session begins: an older one of it gives way.
+    fn enter(&mut self, connection: &mut Connection) {
         let id = connection.id;
-        let arrival = self
-            .users
-            .arrive(&greeting.claims.user, &greeting.device, id);
+        let Role::Session(device) = &mut connection.role else {
+            return;
+        };
+        // Who moves between nodes does not find a full bucket on each.
+        let unknown = match self.node.owners.in_cluster() {
+            true => UserRates::unknown(&self.settings, self.node.clock.now_ms()),
+            false => UserRates::default(),
+        };
+        let (user, of) = (&device.user, &device.device);
+        let arrival = self.users.arrive(user, of, id, unknown);
+        device.rates = arrival.rates;
         if arrival.first {
-            self.tell(greeting.claims.user.clone(), true);
+            self.tell(device.user.clone(), true);
         }
         if let Some(older) = arrival.displaced {
             self.with(older, |reactor, older| {
@@ -155,23 +171,32 @@ impl Reactor {
                 reactor.close(older, code.number(), "the device connected again");
             });
         }
-        self.enter(connection, greeting.hello, held);
     }
 
     /// Where the session begins is known: Welcome, then what came with the connection.
     pub(super) fn welcome(
         &mut self,
         connection: &mut Connection,
-        hello: &pb::Hello,
+        heartbeat_ms: u32,
         start: Start,
         held: Held,
     ) {
+        // Who was revoked while it waited was in no table to be found.
+        let verifier = self.node.verifier.clone();
+        if connection
+            .device()
+            .is_some_and(|device| verifier.revoked(&device.claims))
+        {
+            let error = refusal(ErrorCode::Revoked, "revoked", 0);
+            return self.turn_away(connection, &error, CloseCode::Revoked);
+        }
+        self.enter(connection);
         let now = self.now();
         let Role::Session(device) = &mut connection.role else {
             return;
         };
         let expires_ms = device.claims.expires_at_ms;
-        let session = Session::new(&self.settings, start, hello.heartbeat_ms, expires_ms, now);
+        let session = Session::new(&self.settings, start, heartbeat_ms, expires_ms, now);
         let (recovered, head) = match start {
             Start::Resumed(from) => (true, self.head(device.partition).max(from)),
             Start::Head(head) | Start::Live(head) => (false, head),
@@ -225,11 +250,35 @@ impl Reactor {
             let mut undecrypted = undecrypted;
             self.messages(connection, &mut undecrypted);
         }
+        self.listen(connection);
+    }
+
+    /// From now on what comes is read.
+    fn listen(&mut self, connection: &mut Connection) {
         let id = connection.id;
         let ring = &mut self.rings[usize::from(id.ring)].ring;
         if ring.is_live(id.key) && ring.poll_readable(id.key).is_err() {
             self.drop_socket(connection);
         }
+    }
+
+    /// There is no room for this session now: tells it when to come again, and closes.
+    pub(super) fn overloaded(
+        &mut self,
+        connection: &mut Connection,
+        text: &str,
+        retry_after_ms: u32,
+    ) {
+        let error = refusal(ErrorCode::Overloaded, text, retry_after_ms);
+        self.turn_away(connection, &error, CloseCode::Overloaded);
+    }
+
+    /// No session begins.
+    fn turn_away(&mut self, connection: &mut Connection, error: &ServerFrame, code: CloseCode) {
+        connection.stage = Stage::Open;
+        self.reply(connection, error);
+        self.close(connection, code.number(), code.name());
+        self.listen(connection);
     }
 
     /// Next offset of a partition, as far as this core has read it.
@@ -263,13 +312,16 @@ impl Reactor {
         if std::mem::replace(&mut device.departed, true) {
             return;
         }
+        let pending = device.pending.take();
+        self.waiting -= usize::from(matches!(pending.as_deref(), Some(Pending::Turn(_))));
         self.unwatch(id, device);
         let partition = device.partition;
-        if self.users.depart(device.user.as_str(), id) {
+        let now_ms = self.node.clock.now_ms();
+        if self.users.depart(device.user.as_str(), id, now_ms) {
             let user = device.user.clone();
             self.tell(user, false);
         }
-        self.leave(partition);
+        self.leave_partition(partition);
     }
 
     /// Tells the control thread that a user came or went; what it has no room for is told later.
@@ -298,9 +350,27 @@ fn set_options(stream: &TcpStream, send_buffer_bytes: usize, unsent_bytes: u32) 
     }
 }
 
+fn refusal(code: ErrorCode, text: &str, retry_after_ms: u32) -> ServerFrame {
+    ServerFrame::Error(pb::Error {
+        code: u32::from(code.number()),
+        text: text.to_owned(),
+        retry_after_ms,
+        frame_type: u32::from(FrameType::HELLO.0),
+        ..pb::Error::default()
+    })
+}
+
 /// Says `overloaded` to a connection that no ring has room for, as far as its socket takes it.
-fn refuse(mut stream: TcpStream, layer: &mut Layer) {
+fn refuse(mut stream: TcpStream, layer: &mut Layer, encoding: Option<Encoding>, retry_ms: u32) {
     let mut plain = Vec::new();
+    if let Some(encoding) = encoding {
+        let error = refusal(
+            ErrorCode::Overloaded,
+            "every session ring is full",
+            retry_ms,
+        );
+        write::frame(encoding, &error, &mut Vec::new(), &mut plain);
+    }
     let code = CloseCode::Overloaded;
     ws::encode_close(code.number(), code.name(), None, &mut plain);
     let mut sealed = Vec::new();

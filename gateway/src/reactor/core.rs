@@ -8,7 +8,7 @@ use super::readiness::Readiness;
 use super::runtime;
 use super::turn::Reactor;
 use crate::accept::acceptor;
-use crate::accept::admission::TokenBucket;
+use crate::accept::admission::{self, TokenBucket};
 use crate::accept::listener::Bound;
 use crate::counters::CoreCounters;
 use crate::node::shared::NodeShared;
@@ -58,7 +58,9 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<CoreCounters>,
     /// Connections in handshake.
     pub(crate) handshakes: Cell<usize>,
-    /// How many may be accepted now.
+    /// Listeners that leave newcomers in the backlog now.
+    pub(crate) paused: Cell<usize>,
+    /// The pace at which connections are accepted.
     pub(crate) accepts: RefCell<TokenBucket>,
     index: usize,
     stopped: Cell<bool>,
@@ -106,10 +108,10 @@ pub(crate) fn run(setup: CoreSetup, ready: impl FnOnce()) -> Result<(), CoreErro
         waker,
         pin,
     } = setup;
-    let admission = node.config.admission;
+    let limits = node.config.admission;
     let bucket = TokenBucket::new(
-        admission.accepts_per_second,
-        admission.accepts_burst,
+        limits.accepts_per_second,
+        admission::burst(limits.accepts_per_second, limits.accepts_burst),
         node.clock.now_ms(),
     );
     runtime::run(pin, async move {
@@ -118,6 +120,7 @@ pub(crate) fn run(setup: CoreSetup, ready: impl FnOnce()) -> Result<(), CoreErro
             counters: node.counters.core(index).clone(),
             node,
             handshakes: Cell::new(0),
+            paused: Cell::new(0),
             accepts: RefCell::new(bucket),
             index,
             stopped: Cell::new(false),

@@ -112,7 +112,9 @@ impl Reactor {
         match frame {
             Ok(frame) => {
                 let session = &mut device.session;
-                session.frame(&self.settings, frame, now, &mut actions);
+                let mut rates = device.rates.get();
+                session.frame(&self.settings, &mut rates, frame, now, &mut actions);
+                device.rates.set(rates);
             }
             Err(error) => device.session.malformed(&error, frame_type, &mut actions),
         }

@@ -1,7 +1,7 @@
 //! What comes into a core from other threads, through its one bounded mailbox.
 
 use super::questions::Question;
-use crate::accept::admission::AddressPermit;
+use crate::accept::addresses::AddressPermit;
 use crate::deliver::partition::Opened;
 use crate::node::shared::SessionPermit;
 use crate::session::SessionId;

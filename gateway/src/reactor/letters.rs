@@ -2,6 +2,8 @@
 
 use super::inbox::ToCore;
 use super::turn::Reactor;
+use crate::counters::Counter;
+use crate::node::memory::Pressure;
 use crate::session::SessionId;
 use crate::session::connection::{Connection, Stage};
 use hawser_engines::presence::Presence;
@@ -36,6 +38,9 @@ impl Reactor {
                     reactor.reply(connection, &presence(&user, state));
                 }
             }),
+            ToCore::PresenceChanged { .. } if self.node.pressure() > Pressure::None => {
+                self.counters.inc(Counter::PresenceShed);
+            }
             ToCore::PresenceChanged { user, state } => {
                 let frame = presence(&user, state);
                 for session in self.users.watchers(user.as_str()).to_vec() {
@@ -49,7 +54,7 @@ impl Reactor {
             } => self.with(session, |reactor, connection| match connection.stage {
                 Stage::Resuming => reactor.looked(connection, from, result),
                 Stage::Open => reactor.log_read(connection, result),
-                Stage::Closing { .. } => {}
+                Stage::Waiting | Stage::Closing { .. } => {}
             }),
             ToCore::Denied {
                 session,

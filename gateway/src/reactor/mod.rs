@@ -14,6 +14,7 @@ pub(crate) mod questions;
 pub(crate) mod readiness;
 mod reading;
 mod replies;
+mod rested;
 mod resuming;
 pub(crate) mod runtime;
 mod sockets;

@@ -26,6 +26,10 @@ impl Reactor {
 
     /// The same for one session; those that stay are guests here.
     pub(super) fn send_home(&mut self, connection: &mut Connection) {
+        if !connection.is_open() {
+            // Told once it is welcomed.
+            return;
+        }
         let tls = self.is_tls(connection);
         let Role::Session(device) = &mut connection.role else {
             return;

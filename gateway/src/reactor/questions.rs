@@ -209,6 +209,7 @@ impl Reactor {
         let (unacked_frames, unacked_bytes) = session.unacknowledged();
         let state = match connection.stage {
             Stage::Resuming => "resuming",
+            Stage::Waiting => "waiting",
             Stage::Closing { .. } => "closing",
             Stage::Open if session.syncing() => "syncing",
             Stage::Open if session.lagging() => "behind",

@@ -84,7 +84,12 @@ impl Reactor {
     }
 
     /// A session arrives: it begins now, or when its partition is read.
-    pub(super) fn enter(&mut self, connection: &mut Connection, hello: pb::Hello, held: Held) {
+    pub(super) fn await_partition(
+        &mut self,
+        connection: &mut Connection,
+        hello: pb::Hello,
+        held: Held,
+    ) {
         let id = connection.id;
         let Some(device) = connection.device() else {
             return;
@@ -107,7 +112,7 @@ impl Reactor {
     }
 
     /// A session of a partition has left.
-    pub(super) fn leave(&mut self, partition: u32) {
+    pub(super) fn leave_partition(&mut self, partition: u32) {
         if let Some(reading) = self.readings.get_mut(&partition) {
             reading.sessions = reading.sessions.saturating_sub(1);
         }

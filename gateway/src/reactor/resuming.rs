@@ -2,9 +2,11 @@
 //! into the log by the control thread.
 
 use super::turn::Reactor;
+use crate::accept::slots::Turn;
 use crate::control::ToControl;
 use crate::counters::Counter;
-use crate::session::connection::{Connection, Held, Pending, Resuming, Role, Stage};
+use crate::node::memory::Pressure;
+use crate::session::connection::{Connection, Held, Pending, Resuming, Role, Stage, Waiting};
 use hawser_engines::log::{ReadError, Record};
 use hawser_protocol::codes::CloseCode;
 use hawser_protocol::pb;
@@ -97,8 +99,8 @@ impl Reactor {
         };
         if !self.node.to_control(asked) {
             self.counters.inc(Counter::ControlShed);
-            let code = CloseCode::Overloaded;
-            self.close(connection, code.number(), "busy; connect again");
+            let retry_ms = self.node.come_again_ms();
+            self.overloaded(connection, "the log cannot be asked now", retry_ms);
         }
     }
 
@@ -180,7 +182,7 @@ impl Reactor {
         match decided {
             Ok(from) => {
                 self.counters.inc(Counter::Resumed);
-                self.welcome(connection, hello, Start::Resumed(from), held);
+                self.welcome(connection, hello.heartbeat_ms, Start::Resumed(from), held);
             }
             Err(_) => {
                 self.counters.inc(Counter::NotRecovered);
@@ -189,16 +191,71 @@ impl Reactor {
         }
     }
 
-    /// A session without a past begins at the head.
+    /// A session without a past begins at the head. Its client will read history, so it is paced, unless it wants none.
     fn fresh(&mut self, connection: &mut Connection, hello: &pb::Hello, held: Held) {
-        let Role::Session(device) = &connection.role else {
+        let heartbeat_ms = hello.heartbeat_ms;
+        if self.node.pressure() > Pressure::None {
+            self.counters.inc(Counter::RefusedMemory);
+            let retry_ms = self.node.come_again_ms();
+            return self.overloaded(connection, "memory is short", retry_ms);
+        }
+        if hello.live_only {
+            let start = Start::Live(self.head_of(connection));
+            return self.welcome(connection, heartbeat_ms, start, held);
+        }
+        let Role::Session(device) = &mut connection.role else {
             return;
         };
-        let head = self.head(device.partition);
-        let start = match hello.live_only {
-            true => Start::Live(head),
-            false => Start::Head(head),
+        let client = self.client_hash.hash_one((&device.user, &device.device));
+        let now_ms = self.node.clock.now_ms();
+        match self.promises.ask(&self.node.fresh, client, now_ms) {
+            Turn::Now => {
+                let start = Start::Head(self.head_of(connection));
+                self.welcome(connection, heartbeat_ms, start, held);
+            }
+            Turn::At(at_ms) => {
+                self.counters.inc(Counter::FreshHeld);
+                self.waiting += 1;
+                device.pending = Some(Box::new(Pending::Turn(Waiting {
+                    at_ms,
+                    heartbeat_ms,
+                    held,
+                })));
+                connection.stage = Stage::Waiting;
+                self.arm(connection, at_ms);
+            }
+            Turn::Later(retry_ms) => {
+                self.counters.inc(Counter::FreshLater);
+                let text = "too many sessions begin now";
+                self.overloaded(connection, text, retry_ms);
+            }
+        }
+    }
+
+    /// A session that waits for its turn is looked at.
+    pub(super) fn turn_comes(&mut self, connection: &mut Connection) {
+        let Role::Session(device) = &mut connection.role else {
+            return;
         };
-        self.welcome(connection, hello, start, held);
+        let Some(Pending::Turn(Waiting { at_ms, .. })) = device.pending.as_deref() else {
+            return;
+        };
+        let at_ms = *at_ms;
+        if self.node.clock.now_ms() < at_ms {
+            return self.arm(connection, at_ms);
+        }
+        let Some(Pending::Turn(waiting)) = device.pending.take().map(|pending| *pending) else {
+            return;
+        };
+        self.waiting -= 1;
+        let start = Start::Head(self.head_of(connection));
+        self.welcome(connection, waiting.heartbeat_ms, start, waiting.held);
+    }
+
+    fn head_of(&self, connection: &Connection) -> u64 {
+        match &connection.role {
+            Role::Session(device) => self.head(device.partition),
+            Role::Echo { .. } => 0,
+        }
     }
 }

@@ -60,7 +60,7 @@ impl Reactor {
     /// Asks for what waits in the socket, if this is the time for it.
     pub(super) fn receive(&mut self, connection: &mut Connection) {
         let full = connection.output.waiting() > WAITING_BYTES_MAX && connection.is_open();
-        let held = connection.stage == Stage::Resuming;
+        let held = matches!(connection.stage, Stage::Resuming | Stage::Waiting);
         if connection.receiving || !connection.unread || full || held {
             return;
         }
@@ -296,7 +296,13 @@ impl Reactor {
     fn heard(&mut self, connection: &mut Connection, bytes: usize) -> u32 {
         let now = self.now();
         match &mut connection.role {
-            Role::Session(device) => device.session.heard(&self.settings, bytes, now),
+            Role::Session(device) => {
+                let mut rates = device.rates.get();
+                let session = &mut device.session;
+                let pause_ms = session.heard(&self.settings, &mut rates, bytes, now);
+                device.rates.set(rates);
+                pause_ms
+            }
             Role::Echo { heard_ms } => {
                 *heard_ms = now.ms;
                 0

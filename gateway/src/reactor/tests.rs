@@ -3,7 +3,7 @@
 use super::inbox::{Arriving, Kind, ToCore};
 use super::questions::{Place, Question};
 use super::turn::Reactor;
-use crate::accept::admission::AddressTable;
+use crate::accept::addresses::AddressTable;
 use crate::counters::{Counter, NodeCounters};
 use crate::node::config::NodeConfig;
 use crate::node::shards::Shards;
@@ -20,7 +20,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 use std::time::Duration;
 
 /// A binary message "hi", masked with zeros.
@@ -55,7 +55,9 @@ fn shared(
         clock: Clock::start(),
         shards: Shards::new(16, 1),
         counters: NodeCounters::new(1),
-        addresses: AddressTable::new(0),
+        addresses: AddressTable::new(NodeConfig::default().admission.of_address()),
+        fresh: NodeConfig::default().admission.fresh(),
+        returns: NodeConfig::default().admission.returns(1),
         log: engine.log(),
         verifier: Arc::new(verifier),
         cores: vec![sender],
@@ -63,7 +65,7 @@ fn shared(
         stop: Waker::new().expect("an eventfd"),
         draining: AtomicBool::new(false),
         end_asked: tokio::sync::Notify::new(),
-        memory_full: AtomicBool::new(false),
+        pressure: AtomicU8::new(0),
         sessions: AtomicUsize::new(0),
         urls: [String::new(), String::new()],
         owners: Arc::new(Owners::new(false)),
@@ -107,7 +109,7 @@ impl Bench {
             carried: Vec::new(),
             decoder: ws::Decoder::new(ws::Role::Server, ws::Limits::default()),
             peer,
-            permit: self.node.addresses.enter(peer.ip()).expect("a place"),
+            permit: self.node.addresses.enter(peer.ip(), 0).expect("a place"),
             place: self.node.take_place().expect("a place"),
             kind: Kind::Echo,
         });

@@ -49,6 +49,9 @@ impl Reactor {
             let code = CloseCode::Unavailable;
             return self.close(connection, code.number(), "the log does not answer");
         }
+        if connection.stage == Stage::Waiting {
+            return self.turn_comes(connection);
+        }
         let slow_ms = self.node.config.session.slow_reader_ms;
         let slow_at = connection.output.full_since_ms().map(|at| at + slow_ms);
         if slow_at.is_some_and(|at| now.ms >= at) {
@@ -113,6 +116,8 @@ impl Reactor {
             }
         }
         self.look_at_readings(now_ms);
+        self.promises.forget(now_ms);
+        self.users.forget_rested(now_ms);
         self.gauge();
         if now_ms >= self.gauge_at_ms {
             self.gauge_at_ms = now_ms + GAUGE_MS;

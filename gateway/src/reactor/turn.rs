@@ -6,6 +6,7 @@ use super::inbox::ToCore;
 use super::readiness::Readiness;
 use super::reading::Reading;
 use super::users::Users;
+use crate::accept::slots::Promises;
 use crate::counters::{CoreCounters, Counter, Gauge, Histogram};
 use crate::deliver::cursors::CursorTable;
 use crate::deliver::partition::Partition;
@@ -87,6 +88,12 @@ pub(crate) struct Reactor {
     pub(super) delivery_generation: u16,
     /// Users whose coming (or going) the control thread had no room for.
     pub(super) untold: AHashMap<UserId, bool>,
+    /// Clients that were told when to come again.
+    pub(super) promises: Promises,
+    /// Makes hashes of who a client is that nobody can aim at.
+    pub(super) client_hash: ahash::RandomState,
+    /// Sessions that wait for their turn.
+    pub(super) waiting: usize,
     pub(super) sessions: usize,
     pub(super) tick_at_ms: u64,
     pub(super) gauge_at_ms: u64,
@@ -159,6 +166,9 @@ impl Reactor {
             resume_key: ResumeKey::new(&config.resume_key),
             delivery_generation: node.log.generation(Topic::Delivery),
             untold: AHashMap::new(),
+            promises: Promises::default(),
+            client_hash: ahash::RandomState::new(),
+            waiting: 0,
             sessions: 0,
             tick_at_ms: 0,
             gauge_at_ms: 0,
@@ -288,6 +298,9 @@ impl Reactor {
         let counters = &self.counters;
         counters.set(Gauge::Sessions, self.sessions);
         counters.set(Gauge::Users, self.users.len());
+        counters.set(Gauge::UsersRested, self.users.rested());
+        counters.set(Gauge::FreshPromised, self.promises.len());
+        counters.set(Gauge::FreshWaiting, self.waiting);
         counters.set(Gauge::ReplayBytes, self.replay.bytes());
         counters.set(Gauge::ReplayEntries, self.replay.entries());
         counters.set(Gauge::InFlight, self.appends.in_flight());

@@ -2,7 +2,7 @@
 
 use super::SessionId;
 use super::output::Output;
-use crate::accept::admission::AddressPermit;
+use crate::accept::addresses::AddressPermit;
 use crate::node::shared::SessionPermit;
 use crate::reactor::inbox::Encoding;
 use ahash::AHashSet;
@@ -10,10 +10,12 @@ use bytes::Bytes;
 use hawser_fanout::auth::Claims;
 use hawser_protocol::ids::{ChatId, DeviceId, UserId};
 use hawser_protocol::pb;
-use hawser_protocol::server::{Session, resume};
+use hawser_protocol::server::{Session, UserRates, resume};
 use hawser_ring::TimerHandle;
 use hawser_wire::record::Layer;
 use hawser_wire::ws;
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// See the module. What an idle one costs in user space beside its TLS state is asserted below.
 pub(crate) struct Connection {
@@ -48,6 +50,8 @@ const _: () = assert!(size_of::<Device>() <= 400);
 pub(crate) enum Stage {
     /// Waits for the log: for its partition to be read here, or to know whether it may resume.
     Resuming,
+    /// Without a past: waits for its turn.
+    Waiting,
     /// Frames go both ways.
     Open,
     /// Our close frame is on its way; what comes is thrown away. Closed at the latest then.
@@ -77,6 +81,8 @@ pub(crate) struct Device {
     pub(crate) partition: u32,
     pub(crate) encoding: Encoding,
     pub(crate) session: Session,
+    /// The user's, shared by all its sessions of this core.
+    pub(crate) rates: Rc<Cell<UserRates>>,
     pub(crate) claims: Claims,
     pub(crate) watches: Option<Box<Watches>>,
     pub(crate) pending: Option<Box<Pending>>,
@@ -107,6 +113,8 @@ pub(crate) enum Pending {
     Partition(pb::Hello, Held),
     /// The log has not said whether it may resume.
     Log(Resuming),
+    /// It has no past, and it is not its turn yet.
+    Turn(Waiting),
 }
 
 /// What is kept until the log has been asked.
@@ -117,6 +125,13 @@ pub(crate) struct Resuming {
     pub(crate) checksum: Option<u32>,
     /// The place asked for exists.
     pub(crate) from_known: bool,
+    pub(crate) held: Held,
+}
+
+/// What is kept until it is a session's turn.
+pub(crate) struct Waiting {
+    pub(crate) at_ms: u64,
+    pub(crate) heartbeat_ms: u32,
     pub(crate) held: Held,
 }
 

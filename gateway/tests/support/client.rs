@@ -169,6 +169,16 @@ impl Client {
         device: &str,
         resume: Resume,
     ) -> Result<Self, Closed> {
+        Self::greet(target, token, device, resume)?.welcomed(|_| ())
+    }
+
+    /// Says Hello, and no more.
+    pub fn greet(
+        target: &Target,
+        token: &str,
+        device: &str,
+        resume: Resume,
+    ) -> Result<Self, Closed> {
         let socket = target.try_upgrade("hawser.v1").ok_or(Closed::Abrupt)?;
         let mut client = Self {
             socket,
@@ -186,17 +196,22 @@ impl Client {
             redirect_never: resume.stays,
             ..pb::Hello::default()
         }));
+        Ok(client)
+    }
+
+    /// Waits for the answer to Hello; errors before it are told.
+    pub fn welcomed(mut self, mut refused: impl FnMut(pb::Error)) -> Result<Self, Closed> {
         loop {
-            match client.try_next()? {
+            match self.try_next()? {
                 ServerFrame::Welcome(welcome) => {
-                    client.welcome = welcome;
-                    return Ok(client);
+                    self.welcome = welcome;
+                    return Ok(self);
                 }
                 ServerFrame::Redirect(redirect) => {
-                    assert_eq!(client.closed(), Closed::Code(4300));
+                    assert_eq!(self.closed(), Closed::Code(4300));
                     return Err(Closed::Redirected(redirect.url));
                 }
-                ServerFrame::Error(_) => {}
+                ServerFrame::Error(error) => refused(error),
                 other => panic!("{other:?} before Welcome"),
             }
         }

@@ -10,7 +10,7 @@ use hawser_gateway::certs::{self, Certificates, Source};
 use hawser_gateway::config::Config;
 use hawser_gateway::config::node::node_config;
 use hawser_gateway::counters::Counter;
-use hawser_gateway::node::config::NodeConfig;
+use hawser_gateway::node::config::{NodeConfig, Services};
 use hawser_gateway::node::{self, NodeHandle};
 use hawser_protocol::ids::{ChatId, DeviceId, UserId};
 use std::sync::Arc;
@@ -103,12 +103,23 @@ impl Node {
 
     /// Another node of the same cluster: its own listeners, the same engines. Ends when its handle is joined.
     pub fn beside(&self, tune: impl FnOnce(&mut NodeConfig)) -> (NodeHandle, Target) {
+        self.beside_with(|_| (), tune)
+    }
+
+    /// The same, with other adapters.
+    pub fn beside_with(
+        &self,
+        change: impl FnOnce(&mut Services),
+        tune: impl FnOnce(&mut NodeConfig),
+    ) -> (NodeHandle, Target) {
+        let mut services = self.backing().services.clone();
+        change(&mut services);
         let backing = self.backing();
         let settings = node_config(&self.config, &self.server_tls, backing.resume_key, 4_096);
         let mut settings = settings.expect("sound");
         settings.pin = false;
         tune(&mut settings);
-        let handle = node::start(settings, backing.services.clone(), backing.verifier.clone());
+        let handle = node::start(settings, services, backing.verifier.clone());
         let handle = handle.expect("a node");
         let plain = Target {
             addr: handle.addrs()[0],

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use hawser_protocol::client::{BACKOFF_BASE_MS, BACKOFF_CAP_MS};
 use hawser_protocol::codes::ReconnectPolicy;
 use hawser_protocol::pb;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -13,10 +14,12 @@ use crate::session::Stage;
 
 /// Handshakes under way per thread at most; the rest of the ramp waits.
 const CONNECTING_MAX: u32 = 512;
-/// The first pause before another attempt.
-const PAUSE_MS: u64 = 200;
-/// The longest.
+/// The first pause before another attempt, and the longest, beside what the server wishes.
+const PAUSE_MS: u64 = 400;
 const PAUSE_MS_MAX: u64 = 5_000;
+/// A connection is open within this, and a Hello answered: as the protocol's client has it.
+const OPEN_MS: u64 = 10_000;
+const WELCOME_MS: u64 = 10_000;
 
 impl Engine {
     /// Begins the connections that are due. Returns when the next one is.
@@ -61,6 +64,10 @@ impl Engine {
         };
         let gateways = &self.shared.addresses;
         let turn = session.user as usize / 2 + session.attempts as usize;
+        let epoch = session.epoch;
+        let deadline_ms = now / 1_000_000 + OPEN_MS;
+        self.wheel.insert(deadline_ms, (at, Timer::Open(epoch)));
+        let session = &self.sessions[at as usize];
         let home = session
             .home
             .and_then(|home| gateways.get(usize::from(home)));
@@ -105,6 +112,9 @@ impl Engine {
         let unique = self.random.bits();
         let session = &mut self.sessions[at as usize];
         session.stage = Stage::Greeting;
+        let epoch = session.epoch;
+        let deadline_ms = self.shared.now_ns() / 1_000_000 + WELCOME_MS;
+        self.wheel.insert(deadline_ms, (at, Timer::Welcome(epoch)));
         let user = self.shared.plan.name(session.user);
         let token = self
             .shared
@@ -149,11 +159,32 @@ impl Engine {
         }
         self.note(user, || Op::Close { code });
         let session = &mut self.sessions[at as usize];
+        // In a storm exactly as the protocol says; otherwise sooner, so that a fault is over sooner.
+        let (first, most) = match self.shared.storm {
+            Some(_) => (BACKOFF_BASE_MS, BACKOFF_CAP_MS),
+            None => (PAUSE_MS, PAUSE_MS_MAX),
+        };
+        let ceiling = (first << session.attempts.min(16)).min(most);
         session.attempts = session.attempts.saturating_add(1);
-        let ceiling = (PAUSE_MS << session.attempts.min(6)).min(PAUSE_MS_MAX);
-        let pause = 1 + self.random.below(ceiling);
+        let wished = u64::from(std::mem::take(&mut session.retry_after_ms));
+        let pause = 1 + wished + self.random.below(ceiling);
         let now_ms = self.now_ms();
         self.wheel.insert(now_ms + pause, (at, Timer::Connect));
+    }
+
+    /// Cuts every session off that the storm is to cut.
+    pub(super) fn cut(&mut self) {
+        let Some(storm) = self.shared.storm else {
+            return;
+        };
+        for at in 0..u32::try_from(self.sessions.len()).unwrap_or(u32::MAX) {
+            let session = &mut self.sessions[at as usize];
+            if session.stage == Stage::Live && self.shared.is_cut(session.user) {
+                session.fresh = storm.fresh;
+                Counters::add(&self.shared.counters.cut, 1);
+                self.drop_connection(at, 0, "cut off");
+            }
+        }
     }
 
     /// Another gateway owns the user's partition.

@@ -14,7 +14,7 @@ use ahash::AHashMap;
 use hawser_protocol::ids::ClientMsgId;
 use hawser_ring::{Event, Key, RecvOutcome, Ring, RingConfig, RingError, SendOutcome, TimerWheel};
 
-pub use shared::{Counters, Phase, Shared, wall_ms};
+pub use shared::{Counters, Phase, Shared, Storm, wall_ms};
 
 use crate::check::{Checker, Numbers};
 use crate::history::{Entry, Id, Op, Writer};
@@ -49,6 +49,14 @@ pub struct Found {
     pub send_result: Latency,
     /// Due to Deliver.
     pub deliver: Latency,
+    /// The same of what was due after a storm began.
+    pub deliver_in_storm: Latency,
+    /// When those were welcomed again that the storm had cut, nanoseconds since it began.
+    pub back_ns: Vec<u64>,
+    /// Of these, resumed.
+    pub resumed: u64,
+    /// What those who were to come later were told, milliseconds.
+    pub told_ms: Vec<u32>,
     /// `Error` frames and refusals by code.
     pub errors: BTreeMap<u32, u64>,
     /// Closes by code; 0: without one.
@@ -84,6 +92,10 @@ enum Timer {
     /// Sends of unknown outcome.
     Again(u32),
     Connect,
+    /// The connection is to be open by now.
+    Open(u32),
+    /// The Hello is to be answered by now.
+    Welcome(u32),
     /// Another gateway's turn has come.
     Move(u32),
 }
@@ -113,6 +125,9 @@ pub struct Engine {
     clock_ms: i64,
     history: Option<Writer>,
     sweep: sweep::Sweep,
+    /// Sessions that send: those before it in the list.
+    speakers: u64,
+    is_cut: bool,
 }
 
 impl Engine {
@@ -136,7 +151,10 @@ impl Engine {
             .seed
             .wrapping_mul(1_000_003)
             .wrapping_add(u64::from(index));
+        let speakers = sessions.partition_point(|session| !shared.is_cut(session.user)) as u64;
         Ok(Self {
+            speakers,
+            is_cut: false,
             ring,
             sessions,
             by_socket,
@@ -173,6 +191,10 @@ impl Engine {
     pub fn run(mut self) -> Result<Found, RingError> {
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         while self.shared.phase() != Phase::End {
+            if !self.is_cut && self.shared.cut_ns() != u64::MAX {
+                self.is_cut = true;
+                self.cut();
+            }
             self.timers();
             let next = match self.shared.phase() {
                 Phase::Load => self.arrivals(),
@@ -271,6 +293,17 @@ impl Engine {
                 Timer::Move(epoch) if epoch == session.epoch && session.stage == Stage::Live => {
                     self.move_on(at, 0);
                 }
+                Timer::Open(epoch)
+                    if epoch == session.epoch && session.stage == Stage::Connecting =>
+                {
+                    self.drop_connection(at, 0, "not open in time");
+                }
+                Timer::Welcome(epoch)
+                    if epoch == session.epoch && session.stage == Stage::Greeting =>
+                {
+                    self.drop_connection(at, 0, "no Welcome in time");
+                }
+                Timer::Open(_) | Timer::Welcome(_) => {}
                 Timer::Ack(_) | Timer::Heartbeat(_) | Timer::Again(_) | Timer::Move(_) => {}
             }
         }

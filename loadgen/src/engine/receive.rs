@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hawser_protocol::codes::ErrorCode;
-use hawser_protocol::frame::{ClientFrame, Deliver, DeliverFlags, ServerFrame, split};
+use hawser_protocol::frame::{Ack, ClientFrame, Deliver, DeliverFlags, ServerFrame, split};
 use hawser_protocol::ids::ChatId;
 use hawser_protocol::message::MessageRecord;
 use hawser_protocol::pb;
@@ -163,6 +163,17 @@ impl Engine {
         self.found.connect.record(now - begun_ns);
         Counters::add(&self.shared.counters.live, 1);
         Counters::add(&self.shared.counters.reconnects, u64::from(again));
+        if again && self.shared.is_cut(user) {
+            Counters::add(&self.shared.counters.back, 1);
+            let since_ns = now.saturating_sub(self.shared.cut_ns());
+            self.found.back_ns.push(since_ns);
+            self.found.resumed += u64::from(recovered);
+            if self.sessions[at as usize].fresh {
+                // As if it had read its history.
+                let adopt = ClientFrame::Ack(Ack { offset: Ack::ADOPT });
+                self.write(at, &adopt);
+            }
+        }
         let ours = i64::try_from(wall_ms()).unwrap_or(0);
         self.clock_ms = i64::try_from(welcome.server_time_ms).unwrap_or(ours) - ours;
         // The first heartbeat is jittered, so that a ramp does not become a wave.
@@ -360,9 +371,12 @@ impl Engine {
         );
         Counters::add(&self.shared.counters.delivered, 1);
         if deliver.flags.0 & DeliverFlags::REPLAYED.0 == 0 {
-            self.found
-                .deliver
-                .record(now.saturating_sub(payload.due_ns));
+            let latencies = if payload.due_ns < self.shared.cut_ns() {
+                &mut self.found.deliver
+            } else {
+                &mut self.found.deliver_in_storm
+            };
+            latencies.record(now.saturating_sub(payload.due_ns));
         }
         self.sessions[at as usize].warmth.delivered = true;
         if self.random.unit() <= self.shared.args.receipt_share {
@@ -378,8 +392,14 @@ impl Engine {
 
     fn error(&mut self, at: u32, error: &pb::Error) {
         *self.found.errors.entry(error.code).or_default() += 1;
-        let session = &self.sessions[at as usize];
+        let session = &mut self.sessions[at as usize];
+        if error.client_msg_id.is_empty() {
+            session.retry_after_ms = error.retry_after_ms;
+        }
         if session.stage == Stage::Greeting {
+            if error.retry_after_ms > 0 {
+                self.found.told_ms.push(error.retry_after_ms);
+            }
             self.found.failure(format!(
                 "Hello was refused with {}: {}",
                 error.code, error.text

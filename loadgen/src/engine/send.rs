@@ -19,8 +19,13 @@ const ARRIVALS_PER_TURN: u32 = 256;
 impl Engine {
     /// Sends what is due by the open-loop schedule. Returns when the next message is.
     pub(super) fn arrivals(&mut self) -> u64 {
-        let rate = self.shared.args.rate / f64::from(self.shared.threads);
-        if rate <= 0.0 || self.sessions.is_empty() {
+        // In a storm the first thread has all who send.
+        let senders = match self.shared.storm {
+            Some(_) => 1,
+            None => self.shared.threads,
+        };
+        let rate = self.shared.args.rate / f64::from(senders);
+        if rate <= 0.0 || self.speakers == 0 {
             return u64::MAX;
         }
         let now = self.shared.now_ns();
@@ -47,8 +52,7 @@ impl Engine {
 
     /// One message of some user. One that is not connected keeps it until it is.
     fn arrival(&mut self, due_ns: u64) {
-        let len = self.sessions.len() as u64;
-        let Ok(at) = u32::try_from(self.random.below(len)) else {
+        let Ok(at) = u32::try_from(self.random.below(self.speakers)) else {
             return;
         };
         let session = &self.sessions[at as usize];

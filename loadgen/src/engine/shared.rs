@@ -53,6 +53,10 @@ pub struct Counters {
     pub moved: AtomicU64,
     /// Sessions welcomed again.
     pub reconnects: AtomicU64,
+    /// Sessions that a storm has cut.
+    pub cut: AtomicU64,
+    /// Of these, welcomed again.
+    pub back: AtomicU64,
 }
 
 impl Counters {
@@ -72,6 +76,15 @@ impl Counters {
     }
 }
 
+/// Sessions that are all cut off at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Storm {
+    /// Users below this one are not cut; they alone send.
+    pub bystanders: u32,
+    /// Those that are cut come back without a past.
+    pub fresh: bool,
+}
+
 /// One run.
 pub struct Shared {
     /// The command line.
@@ -88,11 +101,14 @@ pub struct Shared {
     pub sources: Vec<std::net::Ipv4Addr>,
     /// Signs tokens.
     pub signer: Signer,
+    /// What is to be cut, if anything.
+    pub storm: Option<Storm>,
     /// Live counters.
     pub counters: Counters,
     epoch: Instant,
     phase: AtomicU8,
     sessions: AtomicU32,
+    cut_ns: AtomicU64,
 }
 
 impl Shared {
@@ -115,11 +131,30 @@ impl Shared {
             addresses,
             sources,
             signer,
+            storm: None,
             counters: Counters::default(),
             epoch: Instant::now(),
             phase: AtomicU8::new(Phase::Ramp as u8),
             sessions: AtomicU32::new(0),
+            cut_ns: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Cuts all sessions off that a storm is to cut.
+    pub fn cut(&self) {
+        self.cut_ns.store(self.now_ns(), Ordering::Release);
+    }
+
+    /// When that was, on the clock of [`Shared::now_ns`]; `u64::MAX`: not yet.
+    #[must_use]
+    pub fn cut_ns(&self) -> u64 {
+        self.cut_ns.load(Ordering::Acquire)
+    }
+
+    /// Whether a user is cut off by the storm, when there is one.
+    #[must_use]
+    pub fn is_cut(&self, user: u32) -> bool {
+        self.storm.is_some_and(|storm| user >= storm.bystanders)
     }
 
     /// Nanoseconds since the run began; one clock for all threads.

@@ -1,7 +1,7 @@
 //! What a session makes of each frame of its client's.
 
 use super::action::Action;
-use super::session::{Now, Phase, Sent, Session, Settings};
+use super::session::{Now, Phase, Sent, Session, Settings, UserRates, charge};
 use crate::codes::{CloseCode, ErrorCode};
 use crate::frame::{Ack, ClientFrame, FrameError, FrameType, ServerFrame};
 use crate::ids::{ChatId, ClientMsgId, Seq, UserId};
@@ -26,6 +26,7 @@ impl Session {
     pub fn frame(
         &mut self,
         settings: &Settings,
+        rates: &mut UserRates,
         frame: ClientFrame,
         now: Now,
         out: &mut Vec<Action>,
@@ -33,13 +34,13 @@ impl Session {
         if self.closed {
             return;
         }
-        self.charge(settings, FRAME_COST_BYTES, now);
+        charge(settings, rates, FRAME_COST_BYTES, now);
         match frame {
             ClientFrame::Hello(_) => {
                 error(out, ErrorCode::HelloRepeated, FrameType::HELLO, 0);
                 self.close(out, CloseCode::ProtocolError.number(), "a second Hello");
             }
-            ClientFrame::Send(send) => self.send(settings, send, now, out),
+            ClientFrame::Send(send) => self.send(settings, rates, send, now, out),
             ClientFrame::Ack(Ack { offset }) => self.ack(offset, FrameType::ACK, out),
             ClientFrame::Receipt(receipt) => self.receipt(&receipt, now, out),
             ClientFrame::Typing(typing) => self.typing(&typing, now, out),
@@ -96,7 +97,14 @@ impl Session {
         error(out, code, FrameType::REFRESH_TOKEN, 0);
     }
 
-    fn send(&mut self, settings: &Settings, send: Send, now: Now, out: &mut Vec<Action>) {
+    fn send(
+        &mut self,
+        settings: &Settings,
+        rates: &mut UserRates,
+        send: Send,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         let id = send.client_msg_id;
         let refuse = |code, text: &str, retry_after_ms| {
             let chat = &send.chat;
@@ -126,7 +134,7 @@ impl Session {
             return;
         }
         let (per_second, burst) = (settings.sends_per_second, settings.sends_burst);
-        if let Err(wait) = self.sends.take(1, per_second, burst, now.ms) {
+        if let Err(wait) = rates.sends.take(1, per_second, burst, now.ms) {
             out.push(refuse(ErrorCode::RateLimited, "too many sends", wait));
             self.refused(out);
             return;

@@ -20,4 +20,4 @@ mod window;
 pub use action::Action;
 pub use frames::refusal;
 pub use rate::Rate;
-pub use session::{Now, Offer, Session, Settings, Start};
+pub use session::{Now, Offer, Session, Settings, Start, UserRates};

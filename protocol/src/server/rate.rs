@@ -11,6 +11,15 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// A bucket that lacks `tokens` at `now_ms`.
+    #[must_use]
+    pub fn spent(tokens: u32, per_second: u32, now_ms: u64) -> Self {
+        let each = 1_000_000_000 / u64::from(per_second.max(1));
+        Self {
+            full_at_ns: now_ms.saturating_mul(MS) + each * u64::from(tokens),
+        }
+    }
+
     /// Takes `tokens` at `now_ms`.
     ///
     /// # Errors
@@ -46,11 +55,24 @@ impl Rate {
             .saturating_sub(now + each * u64::from(burst));
         u32::try_from(over.div_ceil(MS)).unwrap_or(u32::MAX)
     }
+
+    /// Whether nothing of it is spent: it need not be kept.
+    #[must_use]
+    pub fn is_full(&self, now_ms: u64) -> bool {
+        self.full_at_ns <= now_ms.saturating_mul(MS)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bucket_that_lacks_some_gives_the_rest() {
+        let mut rate = Rate::spent(7, 10, 5_000);
+        assert!((0..3).all(|_| rate.take(1, 10, 10, 5_000).is_ok()));
+        assert_eq!(rate.take(1, 10, 10, 5_000), Err(100));
+    }
 
     #[test]
     fn it_gives_its_burst_then_its_rate() {
@@ -80,5 +102,6 @@ mod tests {
         assert_eq!(rate.force(500, 1_000, 4_000, 0), 500);
         assert_eq!(rate.force(0, 1_000, 4_000, 499), 1);
         assert_eq!(rate.force(0, 1_000, 4_000, 500), 0);
+        assert!(!rate.is_full(4_499) && rate.is_full(4_500));
     }
 }

@@ -35,12 +35,38 @@ pub struct Settings {
     pub window_frames: usize,
     /// Unacknowledged bytes before a session is behind.
     pub window_bytes: usize,
-    /// Sends per second, sustained.
+    /// Sends per second of one user, sustained.
     pub sends_per_second: u32,
     /// Sends in a burst.
     pub sends_burst: u32,
-    /// Bytes per second, sustained; the burst is four seconds' worth.
+    /// Bytes per second of one user, sustained; the burst is four seconds' worth.
     pub bytes_per_second: u32,
+}
+
+/// What a user has spent of its rates, over all its sessions: whoever drives them keeps it, for longer than any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserRates {
+    pub(super) sends: Rate,
+    pub(super) bytes: Rate,
+}
+
+impl UserRates {
+    /// Of a user of whom nothing is known, who may have spent all elsewhere: a second's worth, not the burst.
+    #[must_use]
+    pub fn unknown(settings: &Settings, now_ms: u64) -> Self {
+        let (sends, bytes) = (settings.sends_per_second, settings.bytes_per_second);
+        let spent_bytes = bytes.saturating_mul(BYTES_BURST_SECONDS - 1);
+        Self {
+            sends: Rate::spent(settings.sends_burst.saturating_sub(sends), sends, now_ms),
+            bytes: Rate::spent(spent_bytes, bytes, now_ms),
+        }
+    }
+
+    /// Whether nothing is spent: it need not be kept.
+    #[must_use]
+    pub fn is_full(&self, now_ms: u64) -> bool {
+        self.sends.is_full(now_ms) && self.bytes.is_full(now_ms)
+    }
 }
 
 /// Where a session begins.
@@ -91,7 +117,7 @@ impl Sent {
     }
 }
 
-/// One session. At most 112 bytes while idle; a window and the ids in flight exist only while there are any.
+/// One session. At most 96 bytes while idle; a window and the ids in flight exist only while there are any.
 #[derive(Debug)]
 pub struct Session {
     pub(super) window: Option<Box<Window>>,
@@ -100,8 +126,6 @@ pub struct Session {
     pub(super) position: u64,
     /// Everything below is acknowledged.
     pub(super) acked: u64,
-    pub(super) sends: Rate,
-    pub(super) bytes: Rate,
     pub(super) signals: Rate,
     pub(super) heard_ms: u64,
     pub(super) token_expires_ms: u64,
@@ -113,7 +137,7 @@ pub struct Session {
     pub(super) closed: bool,
 }
 
-const _: () = assert!(size_of::<Session>() <= 112);
+const _: () = assert!(size_of::<Session>() <= 96);
 
 impl Session {
     /// A session whose Hello was accepted; the Welcome is the driver's to send.
@@ -140,8 +164,6 @@ impl Session {
             in_flight: Vec::new(),
             position,
             acked: position,
-            sends: Rate::default(),
-            bytes: Rate::default(),
             signals: Rate::default(),
             heard_ms: now.ms,
             token_expires_ms,
@@ -157,11 +179,17 @@ impl Session {
     // ---- from the client ----
 
     /// Notes bytes of the client's, frames or not. Returns the milliseconds for which nothing more
-    /// should be received: the client is above its byte rate.
-    pub fn heard(&mut self, settings: &Settings, bytes: usize, now: Now) -> u32 {
+    /// should be received: the user is above its byte rate.
+    pub fn heard(
+        &mut self,
+        settings: &Settings,
+        rates: &mut UserRates,
+        bytes: usize,
+        now: Now,
+    ) -> u32 {
         self.heard_ms = now.ms;
         let cost = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.charge(settings, cost, now)
+        charge(settings, rates, cost, now)
     }
 
     /// The page of a Sync goes out.
@@ -360,12 +388,6 @@ impl Session {
         })
     }
 
-    pub(super) fn charge(&mut self, settings: &Settings, bytes: u32, now: Now) -> u32 {
-        let per_second = settings.bytes_per_second;
-        let burst = per_second.saturating_mul(BYTES_BURST_SECONDS);
-        self.bytes.force(bytes, per_second, burst, now.ms)
-    }
-
     pub(super) fn close(&mut self, out: &mut Vec<Action>, code: u16, reason: &'static str) {
         self.closed = true;
         out.push(Action::Close { code, reason });
@@ -374,4 +396,10 @@ impl Session {
     fn idle_at(&self) -> u64 {
         self.heard_ms + u64::from(self.heartbeat_ms) * 3 / 2
     }
+}
+
+pub(super) fn charge(settings: &Settings, rates: &mut UserRates, bytes: u32, now: Now) -> u32 {
+    let per_second = settings.bytes_per_second;
+    let burst = per_second.saturating_mul(BYTES_BURST_SECONDS);
+    rates.bytes.force(bytes, per_second, burst, now.ms)
 }

@@ -1,6 +1,6 @@
 //! Scenarios in virtual time.
 
-use super::session::{Now, Offer, Session, Settings, Start};
+use super::session::{Now, Offer, Session, Settings, Start, UserRates};
 use super::{Action, Rate};
 use crate::codes::{CloseCode, ErrorCode};
 use crate::frame::{Ack, ClientFrame, FrameError, FrameType, ServerFrame};
@@ -27,6 +27,7 @@ const SETTINGS: Settings = Settings {
 /// A session and its clock.
 struct Bench {
     session: Session,
+    rates: UserRates,
     settings: Settings,
     now: Now,
 }
@@ -39,6 +40,7 @@ impl Bench {
         };
         Self {
             session: Session::new(&SETTINGS, start, 0, WALL + TOKEN_MS, now),
+            rates: UserRates::default(),
             settings: SETTINGS,
             now,
         }
@@ -62,7 +64,7 @@ impl Bench {
     fn frame(&mut self, frame: ClientFrame) -> Vec<Action> {
         let mut out = Vec::new();
         self.session
-            .frame(&self.settings, frame, self.now, &mut out);
+            .frame(&self.settings, &mut self.rates, frame, self.now, &mut out);
         out
     }
 
@@ -388,9 +390,50 @@ fn too_fast_is_answered_with_a_hint_and_who_does_not_listen_is_closed() {
 }
 
 #[test]
+fn f24_a_users_rates_outlive_a_session_and_are_shared_by_devices() {
+    let mut phone = Bench::live();
+    phone.settings.sends_burst = 3;
+    phone.settings.sends_per_second = 10;
+    for n in 0..3 {
+        assert_eq!(appends(&phone.frame(ClientFrame::Send(send(n)))), 1);
+    }
+    let mut tablet = Bench {
+        rates: phone.rates,
+        settings: phone.settings,
+        ..Bench::live()
+    };
+    assert_eq!(appends(&tablet.frame(ClientFrame::Send(send(3)))), 0);
+    assert!(!tablet.rates.is_full(1_299));
+    assert!(tablet.rates.is_full(1_300));
+    tablet.rates = UserRates::unknown(&SETTINGS, 1_000);
+    tablet.settings = SETTINGS;
+    assert_eq!(appends(&tablet.frame(ClientFrame::Send(send(4)))), 1);
+}
+
+#[test]
+fn f24_who_is_not_known_begins_with_a_seconds_worth() {
+    let mut bench = Bench::live();
+    bench.settings.sends_burst = 40;
+    bench.settings.sends_per_second = 10;
+    bench.rates = UserRates::unknown(&bench.settings, bench.now.ms);
+    let mut sent = 0;
+    for n in 0..40 {
+        sent += appends(&bench.frame(ClientFrame::Send(send(n))));
+        bench.session.answered(id(n));
+    }
+    assert_eq!(sent, 10);
+}
+
+#[test]
 fn bytes_above_the_rate_pause_the_receiving() {
     let mut bench = Bench::live();
-    let mut heard = |bytes| bench.session.heard(&SETTINGS, bytes, bench.now);
+    let Bench {
+        session,
+        rates,
+        now,
+        ..
+    } = &mut bench;
+    let mut heard = |bytes| session.heard(&SETTINGS, rates, bytes, *now);
     assert_eq!(heard(4 << 20), 0);
     assert!((500..=501).contains(&heard(1 << 19)));
     assert_eq!(Rate::default(), Rate::default());
@@ -476,7 +519,9 @@ fn silence_of_one_and_a_half_heartbeats_closes() {
         bench.now.ms + HEARTBEAT * 3 / 2
     );
     bench.pass(HEARTBEAT);
-    bench.session.heard(&SETTINGS, 1, bench.now);
+    bench
+        .session
+        .heard(&SETTINGS, &mut bench.rates, 1, bench.now);
     bench.pass(HEARTBEAT * 3 / 2 - 1);
     assert_eq!(bench.timeout(), [], "a spurious timeout is a no-op");
     bench.pass(1);
@@ -494,10 +539,14 @@ fn an_expired_token_closes_unless_it_was_refreshed() {
     bench.session.token_accepted(WALL + 2 * TOKEN_MS, &mut out);
     assert!(matches!(&out[..], [Action::Reply(f)] if matches!(**f, ServerFrame::TokenAccepted(_))));
     bench.pass(TOKEN_MS);
-    bench.session.heard(&SETTINGS, 1, bench.now);
+    bench
+        .session
+        .heard(&SETTINGS, &mut bench.rates, 1, bench.now);
     assert_eq!(bench.timeout(), []);
     bench.pass(TOKEN_MS);
-    bench.session.heard(&SETTINGS, 1, bench.now);
+    bench
+        .session
+        .heard(&SETTINGS, &mut bench.rates, 1, bench.now);
     let actions = bench.timeout();
     assert_eq!(codes(&actions), [ErrorCode::TokenExpired]);
     assert_eq!(close_code(&actions), Some(CloseCode::TokenExpired.number()));

@@ -9,7 +9,7 @@ use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId as Name, Seq, UserId};
 use hawser_protocol::message::{MessageRecord, Send};
 use hawser_protocol::pb;
 use hawser_protocol::resume::{ResumeKey, ResumeToken};
-use hawser_protocol::server::{Action, Offer, Session, Start, refusal, resume};
+use hawser_protocol::server::{Action, Offer, Session, Start, UserRates, refusal, resume};
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -158,8 +158,9 @@ impl World {
         let (now, settings) = (server_now(self.now()), self.settings);
         let mut actions = Vec::new();
         if let Some(session) = self.conns.get_mut(&conn).and_then(|c| c.session.as_mut()) {
-            session.heard(&settings, 100, now);
-            session.frame(&settings, frame, now, &mut actions);
+            let mut rates = UserRates::default();
+            session.heard(&settings, &mut rates, 100, now);
+            session.frame(&settings, &mut rates, frame, now, &mut actions);
         }
         self.act(conn, actions);
         self.pump(conn);
