@@ -5,12 +5,10 @@ mod support;
 use hawser_gateway::counters::{Counter, Gauge};
 use hawser_gateway::node::NodeHandle;
 use hawser_gateway::node::config::ClusterConfig;
-use hawser_protocol::frame::ServerFrame;
 use hawser_protocol::ownership::NodeName;
-use hawser_protocol::pb;
 use std::io::{Read, Write};
-use std::time::{Duration, Instant};
-use support::client::{Client, Closed, PATIENCE, Resume, Target};
+use support::client::{Client, Closed, Resume, Target};
+use support::cluster::{eventually, relocated, url};
 use support::{Node, dm};
 
 /// Short, so that the tests are.
@@ -40,18 +38,6 @@ fn two(drain_ms: u64) -> (Node, NodeHandle, Target) {
     (a, b, at_b)
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn url(target: &Target) -> String {
-    format!("ws://{}/v1/ws", target.addr)
-}
-
 /// A user whom `at` sends to `to`.
 fn user_sent(node: &Node, at: &Target, to: &Target) -> String {
     let mut users = (0..100).map(|i| format!("user{i}"));
@@ -61,13 +47,6 @@ fn user_sent(node: &Node, at: &Target, to: &Target) -> String {
         tried.err() == Some(Closed::Redirected(url(to)))
     };
     users.find(sent).expect("one of a hundred")
-}
-
-fn relocated(client: &mut Client) -> pb::Relocate {
-    client.until(|frame| match frame {
-        ServerFrame::Relocate(relocate) => Some(relocate),
-        _ => None,
-    })
 }
 
 #[test]

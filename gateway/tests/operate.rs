@@ -14,9 +14,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 use support::Node;
 use support::client::{Client, Closed, PATIENCE, Resume, Target};
+use support::cluster::{eventually, relocated, url};
 
 /// Short, so that the tests are.
 const LEASE_MS: u64 = 900;
@@ -87,25 +87,6 @@ impl Two {
     fn end(mut self) {
         self.b.take().expect("it runs").join().expect("a clean end");
     }
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn url(target: &Target) -> String {
-    format!("ws://{}/v1/ws", target.addr)
-}
-
-fn relocated(client: &mut Client) -> pb::Relocate {
-    client.until(|frame| match frame {
-        ServerFrame::Relocate(relocate) => Some(relocate),
-        _ => None,
-    })
 }
 
 /// The real program, asking a node; its exit code, what it printed, and what it said beside.

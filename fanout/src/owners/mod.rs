@@ -11,4 +11,4 @@ mod tests;
 pub use clock::Clock;
 pub use follow::{FollowError, Follower, Leaving, Owning};
 pub use ingest::IngestMember;
-pub use section::{ClusterSection, host_name, node_name};
+pub use section::{ClusterSection, host_name, link, node_name};

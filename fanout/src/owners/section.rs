@@ -3,6 +3,7 @@
 use crate::settings::SettingsError;
 use crate::settings_section;
 use hawser_protocol::ownership::NodeName;
+use std::net::SocketAddr;
 
 settings_section! {
     /// `[cluster]`.
@@ -15,6 +16,18 @@ settings_section! {
         /// The admin listener as the other nodes reach it, `host:port`: a gateway that cannot read the log asks them whether
         /// they can. Empty: made from `listen.admin`, if that is one address.
         link: String = String::new();
+    }
+}
+
+/// Where the other nodes reach a process's admin listener: as configured, or where it listens if that is one address; empty:
+/// nowhere.
+#[must_use]
+pub fn link(configured: &str, admin: Option<SocketAddr>) -> String {
+    match configured {
+        "" => admin
+            .filter(|addr| !addr.ip().is_unspecified())
+            .map_or_else(String::new, |addr| addr.to_string()),
+        link => link.to_owned(),
     }
 }
 

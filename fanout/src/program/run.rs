@@ -6,7 +6,7 @@ use crate::auth::{RevocationFeed, Tokens, TokensError, Verifier};
 use crate::engines::numbers;
 use crate::engines::{Engines, Ingesting, IngestingError, Needed, OpenEnginesError};
 use crate::ingest::IngestShare;
-use crate::owners::{Clock, FollowError, Follower, IngestMember};
+use crate::owners::{self, Clock, FollowError, Follower, IngestMember};
 use crate::settings::SettingsError;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -215,13 +215,6 @@ fn join(
     share: IngestShare,
     tell: watch::Sender<Option<String>>,
 ) -> Result<IngestMember, RunError> {
-    let admin = config.admin_addr()?;
-    let link = match config.cluster.link.as_str() {
-        "" => admin
-            .filter(|addr| !addr.ip().is_unspecified())
-            .map_or_else(String::new, |addr| addr.to_string()),
-        link => link.to_owned(),
-    };
     let follower = Follower {
         name: config.node_name()?,
         name_key: "fanout.name",
@@ -235,7 +228,7 @@ fn join(
             ingest: true,
             url: String::new(),
             plain_url: String::new(),
-            link,
+            link: owners::link(&config.cluster.link, config.admin_addr()?),
         },
         lease_ms: config.cluster.lease_ms,
         clock: Clock::start(),

@@ -321,12 +321,7 @@ impl NodeHandle {
                 ended.notify_one();
             }),
         };
-        let link = match cluster.link.as_str() {
-            "" => admin
-                .filter(|a| !a.ip().is_unspecified())
-                .map_or_else(String::new, |a| a.to_string()),
-            link => link.to_owned(),
-        };
+        let link = hawser_fanout::owners::link(&cluster.link, admin);
         let urls = self.node.urls.clone().map(reachable);
         let started = following.start(cluster, urls, link);
         self.owners =

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod client;
+pub mod cluster;
 
 use client::{Client, Resume, Target};
 use hawser_fanout::auth::Issuer;
