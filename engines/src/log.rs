@@ -30,6 +30,9 @@ pub enum Topic {
     /// Who owns what, generations of topics, lanes of chats: the last record of a key counts (compacted on Kafka).
     /// All records are in partition 0. Durable.
     Leases,
+    /// Message records that delivery records refer to, once for every lane (a partition of it) that nodes read which need
+    /// them. Ephemeral.
+    Bodies,
 }
 
 impl Topic {
@@ -46,6 +49,7 @@ impl Topic {
         Self::MediaEvents,
         Self::GroupMembers,
         Self::Leases,
+        Self::Bodies,
     ];
 
     /// The topic's name (a configured prefix goes before it).
@@ -63,13 +67,14 @@ impl Topic {
             Self::MediaEvents => "media-events",
             Self::GroupMembers => "group-members",
             Self::Leases => "leases",
+            Self::Bodies => "bodies",
         }
     }
 
     /// Whether records may be lost by design (never acknowledged to anyone).
     #[must_use]
     pub fn ephemeral(self) -> bool {
-        matches!(self, Self::ChatTyping | Self::ChatPresence)
+        matches!(self, Self::ChatTyping | Self::ChatPresence | Self::Bodies)
     }
 }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use hawser_protocol::ids::{ChatId, ClientMsgId, Seq, UserId};
 use hawser_protocol::record::{
-    CursorRecord, DeliveryKind, DeliveryRecord, DeliveryView, DeviceCursor, Envelopes,
-    EphemeralPresence, EphemeralRecord, GroupOp, SourceRecord,
+    BodyKey, BodyRecord, CursorRecord, DeliveryKind, DeliveryRecord, DeliveryView, DeviceCursor,
+    Envelopes, EphemeralPresence, EphemeralRecord, GroupOp, Referred, SourceRecord, ViewKind,
 };
 use hawser_protocol::resume::{ResumeKey, ResumeToken};
 
@@ -19,15 +19,15 @@ pub fn records(bytes: &[u8]) {
     }
     let owned = DeliveryRecord::decode(&shared);
     if let Ok(view) = DeliveryView::parse(bytes)
-        && let hawser_protocol::record::ViewKind::Message(message) = &view.kind
+        && let Some((to, record)) = match &view.kind {
+            ViewKind::Message(message) => Some((message.to(), message.record())),
+            ViewKind::Reference(reference) => Some((reference.to, &[][..])),
+            _ => None,
+        }
     {
-        let recipients = message.recipients().count();
+        let recipients = to.recipients().count();
         assert!(recipients <= bytes.len());
-        let _ = (
-            message.sender(),
-            message.record(),
-            message.envelopes().iter().count(),
-        );
+        let _ = (to.sender(), record, to.envelopes().iter().count());
     }
     if let Ok(record) = owned {
         let again = record.encode();
@@ -36,6 +36,9 @@ pub fn records(bytes: &[u8]) {
             "the view reads what the owned form writes"
         );
         assert_eq!(DeliveryRecord::decode(&again), Ok(record));
+    }
+    if let Ok(body) = BodyRecord::decode(&shared) {
+        assert_eq!(BodyRecord::decode(&body.encode()), Ok(body));
     }
     if let Ok(record) = CursorRecord::decode(bytes) {
         assert_eq!(CursorRecord::decode(&record.encode()), Ok(record));
@@ -129,6 +132,22 @@ fn samples() -> Option<Vec<Vec<u8>>> {
             read: Seq::NONE,
             ts_ms: 5,
         }),
+        delivery(DeliveryKind::Reference {
+            recipients: users.clone(),
+            envelopes: send.envelopes.clone(),
+            sender_entry: Some((user.clone(), device.clone())),
+            chat: chat.clone(),
+            referred: Referred::to(record.ordinal, &record.encode()),
+        }),
+        BodyRecord {
+            key: BodyKey {
+                source_partition: 2,
+                seq: Seq::new(1, 77),
+            },
+            record: record.encode(),
+        }
+        .encode()
+        .to_vec(),
         delivery(DeliveryKind::Revoke {
             user: user.clone(),
             device: Some(device.clone()),

@@ -119,6 +119,13 @@ metrics! {
         HttpConnectionsShed = "hawser_http_connections_shed_total", "HTTP connections closed because too many were open.";
         Reloads = "hawser_reloads_total", "Certificates, keys or revocations taken into force without a restart.";
         ReloadErrors = "hawser_reload_errors_total", "Certificates, keys or revocations that could not be read again; the old ones stay in force.";
+        Bodies = "hawser_bodies_total", "Message records read from this node's lane of bodies.";
+        BodiesShed = "hawser_bodies_shed_total", "Bodies that a core's full mailbox did not take, and sessions told to wait because too many bodies were waited for.";
+        BodyHits = "hawser_body_hits_total", "Delivery records that refer to a body which was here.";
+        BodyMisses = "hawser_body_misses_total", "Delivery records that refer to a body which was not here (yet).";
+        BodyFetches = "hawser_body_fetches_total", "Bodies that a core asked to be read in the store.";
+        BodiesGone = "hawser_bodies_gone_total", "Messages passed over for a session because the store no longer has their body.";
+        BodyEvictions = "hawser_body_evictions_total", "Bodies forgotten for want of room.";
         EchoMessages = "hawser_echo_messages_total", "Messages echoed on /v1/echo.";
     }
 }
@@ -139,6 +146,8 @@ metrics! {
         TailBytes = "hawser_unsent_tail_bytes", "Bytes in those tails.";
         ReplayBytes = "hawser_replay_ring_bytes", "Bytes in the replay rings.";
         ReplayEntries = "hawser_replay_ring_entries", "Records in the replay rings.";
+        BodyBytes = "hawser_body_bytes", "Bytes of bodies that a core's table holds; the cores of a node share them.";
+        BodiesWanted = "hawser_bodies_wanted", "Bodies that are waited for.";
         InFlight = "hawser_appends_in_flight", "Appends to the log without an outcome.";
         Users = "hawser_users", "Users with at least one session here.";
         UsersRested = "hawser_users_rested", "Users without a session here whose spent rates are still known.";

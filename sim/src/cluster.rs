@@ -13,13 +13,13 @@ use hawser_fanout::ingest::{Core, IngestConfig, Recollection};
 use hawser_protocol::ids::{ChatId, Seq};
 use hawser_protocol::lanes::Lanes;
 use hawser_protocol::partition::partition;
-use hawser_protocol::record::{DeliveryKind, DeliveryRecord, SourceRecord};
-use std::collections::BTreeSet;
+use hawser_protocol::record::{BodyKey, DeliveryKind, DeliveryRecord, SourceRecord};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Of `chat-messages`, and of `delivery`.
+/// Of `chat-messages`, and of `delivery`: three users of a group are in three of these.
 pub(crate) const SOURCES: u32 = 2;
-pub(crate) const DELIVERIES: u32 = 4;
+pub(crate) const DELIVERIES: u32 = 8;
 /// Records of one turn of ingest.
 const BATCH_MAX: u64 = 12;
 /// After a failure ingest begins again after this, milliseconds.
@@ -30,9 +30,33 @@ const RESTART_MS: u64 = 30;
 pub(crate) struct Entry {
     pub(crate) value: Bytes,
     pub(crate) record: DeliveryRecord,
+    /// What it comes to: of a reference, the message; what an edge makes of it is made of the body that it has.
+    pub(crate) whole: DeliveryKind,
     /// The same source record was delivered here before, or a receipt of before one that was (once more, after a
     /// crash, it tells more members): the edge may leave it out.
     pub(crate) repeat: bool,
+}
+
+impl Entry {
+    /// The same with the message record that it refers to.
+    pub(crate) fn with(&self, body: &Bytes) -> Self {
+        let mut entry = self.clone();
+        if let DeliveryKind::Reference {
+            recipients,
+            envelopes,
+            sender_entry,
+            ..
+        } = &self.record.kind
+        {
+            entry.whole = DeliveryKind::Message {
+                recipients: recipients.clone(),
+                record: body.clone(),
+                envelopes: envelopes.clone(),
+                sender_entry: sender_entry.clone(),
+            };
+        }
+        entry
+    }
 }
 
 /// One delivery partition.
@@ -49,6 +73,8 @@ pub(crate) struct Delivery {
 pub(crate) struct Turn {
     ops: Vec<StoreOp>,
     produce: Vec<Produce>,
+    /// Goes to the lanes, before the others.
+    bodies: Vec<Bytes>,
     next: Vec<u64>,
 }
 
@@ -86,6 +112,8 @@ pub(crate) struct Cluster {
     pub(crate) crashes: u64,
     /// Messages that ingest has sent on to their lane, each time that it did.
     pub(crate) sent_on: u64,
+    /// Everything that delivery records refer to: what the oracles know.
+    pub(crate) bodies: BTreeMap<BodyKey, Bytes>,
     broken: Option<Break>,
 }
 
@@ -113,6 +141,7 @@ impl Cluster {
             doom: None,
             crashes: 0,
             sent_on: 0,
+            bodies: BTreeMap::new(),
             broken,
         }
     }
@@ -150,10 +179,16 @@ impl Cluster {
         let later = (place.0, Seq(u64::MAX), u16::MAX);
         let passed = receipt && log.seen.range(place..=later).next().is_some();
         let repeat = !log.seen.insert(place) || passed;
-        log.entries.push(Entry {
+        let entry = Entry {
             value: produce.value.clone(),
+            whole: record.kind.clone(),
             record,
             repeat,
+        };
+        let body = self.bodies.get(&entry.record.body_key());
+        log.entries.push(match body {
+            Some(body) => entry.with(body),
+            None => entry,
         });
     }
 
@@ -167,6 +202,7 @@ impl Cluster {
         let mut turn = Turn {
             ops: Vec::new(),
             produce: Vec::new(),
+            bodies: Vec::new(),
             next: self.next.clone(),
         };
         for (source, log) in (0..).zip(&self.source) {
@@ -178,6 +214,7 @@ impl Cluster {
                 let plan = self.core.judge(source, record, store).ok()?;
                 turn.ops.extend(plan.store);
                 turn.produce.extend(plan.produce);
+                turn.bodies.extend(plan.body);
             }
             *next = end;
         }
@@ -194,6 +231,8 @@ fn core() -> Core {
         dead_letter_partitions: 1,
         group_members_partitions: 1,
         audit_partitions: 1,
+        // Whatever touches more than two partitions.
+        reference_bytes: 1,
     };
     Core::new(config, 1)
 }
@@ -261,6 +300,7 @@ impl World {
             (Step::Judge, _) if current => self.ingest_judge(),
             (Step::Store, Some(turn)) => self.ingest_store(current, epoch, turn),
             (Step::Deliver, Some(turn)) => {
+                self.send_bodies(&turn.bodies);
                 self.produce(&turn.produce);
                 self.ingest_next(epoch, Step::Commit, turn);
             }

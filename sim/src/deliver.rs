@@ -9,7 +9,7 @@ use hawser_protocol::ids::ClientMsgId;
 use hawser_protocol::message::MessageRecord;
 use hawser_protocol::pb;
 use hawser_protocol::record::DeliveryKind;
-use hawser_protocol::server::Offer;
+use hawser_protocol::server::{Found, Offer};
 
 impl World {
     pub(crate) fn wake_edges(&mut self) {
@@ -65,7 +65,8 @@ impl World {
             .map(|(id, _)| *id)
             .collect();
         for conn in conns {
-            let room = self.chance.below(8) != 0;
+            let whole = self.whole(partition, entry);
+            let room = self.chance.below(8) != 0 && whole.is_ok();
             let Some(session) = self.session(conn) else {
                 continue;
             };
@@ -74,7 +75,9 @@ impl World {
                 Offer::Later | Offer::Old => {}
                 Offer::Syncing => {
                     let c = &self.conns[&conn];
-                    if let Some(result) = entry.result_for(&c.user, &c.name) {
+                    if let Ok(entry) = whole
+                        && let Some(result) = entry.result_for(&c.user, &c.name)
+                    {
                         self.answer(conn, result);
                     }
                 }
@@ -90,6 +93,9 @@ impl World {
                 return;
             };
             let c = &self.conns[&conn];
+            if c.awaits_body {
+                return;
+            }
             let (user, name, partition) = (c.user.clone(), c.name.clone(), c.partition);
             let high = self.taken(partition);
             let log = &self.cluster.delivery[partition as usize];
@@ -110,7 +116,15 @@ impl World {
                 }
                 return;
             };
-            self.put(conn, offset, &entry);
+            match self.whole(partition, &entry) {
+                Ok(entry) => self.put(conn, offset, &entry),
+                Err(Found::Gone) => {
+                    if let Some(session) = self.session(conn) {
+                        session.skip_to(offset + 1);
+                    }
+                }
+                Err(_) => return self.await_body(conn, partition, &entry),
+            }
         }
     }
 
@@ -132,7 +146,7 @@ impl World {
             true => DeliverFlags::REPLAYED,
             false => DeliverFlags::default(),
         };
-        let (frame, message) = match &entry.record.kind {
+        let (frame, message) = match &entry.whole {
             DeliveryKind::Message { record, .. } => {
                 let Ok(record) = MessageRecord::decode(record) else {
                     return self.violate("codec", "a message record that cannot be read".into());
@@ -164,7 +178,9 @@ impl World {
                 };
                 (ServerFrame::ReceiptUpdate(update), None)
             }
-            DeliveryKind::Result { .. } | DeliveryKind::Revoke { .. } => return,
+            DeliveryKind::Result { .. }
+            | DeliveryKind::Revoke { .. }
+            | DeliveryKind::Reference { .. } => return,
         };
         session.delivered(offset, 200, message);
         self.send_down(conn, &frame);

@@ -12,7 +12,7 @@ use hawser_protocol::partition::partition;
 use hawser_protocol::pb;
 use hawser_protocol::record::DeliveryKind;
 use hawser_protocol::resume::{ResumeKey, ResumeToken, record_checksum};
-use hawser_protocol::server::{Action, Session, Start, UserRates, resume};
+use hawser_protocol::server::{Action, Bodies, Session, Start, UserRates, resume};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The cluster's key for resume tokens.
@@ -21,7 +21,7 @@ pub(crate) const KEY: [u8; 32] = [7; 32];
 const TOKEN_LIFE_MS: u64 = 7 * 86_400_000;
 
 /// One edge node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Edge {
     pub(crate) down: bool,
     pub(crate) boot: u32,
@@ -36,6 +36,30 @@ pub(crate) struct Edge {
     pub(crate) lanes: BTreeMap<ChatId, Lanes>,
     /// Records read that tell of lanes.
     pub(crate) lanes_read: usize,
+    /// What delivery records refer to.
+    pub(crate) bodies: Bodies<ConnId>,
+    /// When it looks for those that are to be fetched.
+    pub(crate) bodies_due_at: Option<u64>,
+}
+
+/// Bytes of bodies that an edge holds: few, so that those that resume have to fetch some.
+const BODY_BYTES: usize = 2_000;
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            down: false,
+            boot: 0,
+            taken: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            dropped: BTreeSet::new(),
+            looking: false,
+            lanes: BTreeMap::new(),
+            lanes_read: 0,
+            bodies: Bodies::new(BODY_BYTES),
+            bodies_due_at: None,
+        }
+    }
 }
 
 /// One connection, as its edge holds it.
@@ -49,6 +73,8 @@ pub(crate) struct Conn {
     pub(crate) timeout_at: Option<u64>,
     pub(crate) session: Option<Session>,
     acked: Option<u64>,
+    /// It reads on when a body is here.
+    pub(crate) awaits_body: bool,
     /// When the last byte in each direction arrives: TCP keeps the order.
     to_edge_at: u64,
     to_device_at: u64,
@@ -57,7 +83,7 @@ pub(crate) struct Conn {
 impl Entry {
     /// The SendResult, without offset, that this is to a device.
     pub(crate) fn result_for(&self, user: &UserId, device: &DeviceId) -> Option<pb::SendResult> {
-        match &self.record.kind {
+        match &self.whole {
             DeliveryKind::Message {
                 record,
                 sender_entry: Some((u, d)),
@@ -86,10 +112,10 @@ impl Entry {
 
     /// Whether it holds anything for a device.
     pub(crate) fn concerns(&self, user: &UserId, device: &DeviceId) -> bool {
-        match &self.record.kind {
-            DeliveryKind::Message { recipients, .. } | DeliveryKind::Receipt { recipients, .. } => {
-                recipients.contains(user)
-            }
+        match &self.whole {
+            DeliveryKind::Message { recipients, .. }
+            | DeliveryKind::Reference { recipients, .. }
+            | DeliveryKind::Receipt { recipients, .. } => recipients.contains(user),
             DeliveryKind::Result {
                 user: u, device: d, ..
             } => u == user && d == device,
@@ -126,6 +152,7 @@ impl World {
             timeout_at: None,
             session: None,
             acked: None,
+            awaits_body: false,
             to_edge_at: 0,
             to_device_at: 0,
         };

@@ -7,6 +7,7 @@
 //! One seed is one run: a failing one is replayed by its number.
 
 mod append;
+mod bodies;
 mod cluster;
 mod deliver;
 mod device;
@@ -41,17 +42,20 @@ pub enum Break {
     Resume,
     /// What ingest writes for other lanes of a group is sometimes lost.
     Lanes,
+    /// The edge passes over a message whose body it does not have.
+    Bodies,
 }
 
 impl Break {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Dedup,
         Self::Commit,
         Self::Store,
         Self::Disk,
         Self::Resume,
         Self::Lanes,
+        Self::Bodies,
     ];
 }
 
@@ -100,6 +104,8 @@ pub struct Outcome {
     pub sent_on: u64,
     /// Messages stored in a lane that is not the group's own.
     pub in_lanes: u64,
+    /// Bodies of references that an edge read in the store.
+    pub fetched: u64,
     /// The first promise that was broken.
     pub violation: Option<Violation>,
 }

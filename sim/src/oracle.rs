@@ -193,7 +193,7 @@ impl World {
             let entry = usize::try_from(*at).ok().and_then(|at| log.get(at));
             // What is no message and has offset 0 looks like one from outside the log.
             let first = |entry: &Entry| {
-                let deliver = matches!(entry.record.kind, DeliveryKind::Message { .. });
+                let deliver = matches!(entry.whole, DeliveryKind::Message { .. });
                 *at == 0 && (!deliver || entry.result_for(&d.user, &d.name).is_some())
             };
             entry.is_some_and(|e| !e.repeat && e.concerns(&d.user, &d.name) && !first(e))
@@ -222,7 +222,7 @@ impl World {
             let Some(entry) = entry.filter(|entry| entry.concerns(&d.user, &d.name)) else {
                 return false;
             };
-            let DeliveryKind::Message { record, .. } = &entry.record.kind else {
+            let DeliveryKind::Message { record, .. } = &entry.whole else {
                 return false;
             };
             MessageRecord::decode(record).is_ok_and(|record| {
@@ -324,7 +324,7 @@ impl World {
         for entry in self.cluster.delivery.iter().flat_map(|log| &log.entries) {
             if let DeliveryKind::Message {
                 recipients, record, ..
-            } = &entry.record.kind
+            } = &entry.whole
                 && let Ok(record) = MessageRecord::decode(record)
             {
                 let to = recipients.iter().cloned();

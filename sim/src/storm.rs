@@ -289,6 +289,7 @@ pub(crate) fn run(seed: u64, options: &Options) -> Outcome {
         unrecovered: evidence.unrecovered,
         sent_on: world.cluster.sent_on,
         in_lanes: world.in_lanes(),
+        fetched: world.fetched,
         ingest_crashes: world.cluster.crashes,
         violation: world.violation,
     }

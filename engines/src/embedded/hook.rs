@@ -13,6 +13,8 @@ pub struct HookBatch {
     /// Records derived from the source record (delivery, dead letters; for the lanes of a chat, `chat-messages`:
     /// such a record is judged in the same batch, and must not derive another one without end).
     pub produce: Vec<Produce>,
+    /// Records for ephemeral topics: told when the batch is durable, before the others.
+    pub fleeting: Vec<Produce>,
     /// New states of groups for the directory, each with the seq of the change.
     pub groups: Vec<(Group, Seq)>,
     /// Set when the record cannot be judged now (a row that cannot be read): the record is then

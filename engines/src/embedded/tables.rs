@@ -216,7 +216,7 @@ pub(super) fn topic_id(topic: Topic) -> Option<u8> {
         Topic::MediaEvents => Some(7),
         Topic::GroupMembers => Some(8),
         Topic::Leases => Some(9),
-        Topic::ChatTyping | Topic::ChatPresence => None,
+        Topic::ChatTyping | Topic::ChatPresence | Topic::Bodies => None,
     }
 }
 

@@ -162,10 +162,14 @@ pub(super) fn wanted(config: &KafkaConfig, topic: Topic, generation: u16) -> Wan
     }
 }
 
+/// Lanes of bodies at most: nodes beyond share them, which costs bandwidth alone.
+const BODY_LANES_MAX: u32 = 16;
+
 /// Records of `leases` are compared with one another: they are in one partition.
 fn partitions(config: &KafkaConfig, topic: Topic) -> u32 {
     match topic {
         Topic::Leases => 1,
+        Topic::Bodies => config.partitions.min(BODY_LANES_MAX),
         _ => config.partitions,
     }
 }

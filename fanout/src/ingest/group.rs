@@ -208,7 +208,7 @@ fn planned(
         });
     }
     plan.store.push(dedup_op(key, dedup_row(record)));
-    plan.produce = place.deliver(chat, &bytes, concerned(group, record.seq), &[], None);
+    plan.deliver(place.deliver(chat, &bytes, concerned(group, record.seq), &[], None));
     plan.produce.extend(feed::accepted(place, group, record));
     plan.groups.extend(shown(chat, group));
     plan
@@ -258,7 +258,7 @@ fn replay(
     let group = memory.group(chat, store)?;
     if let Some(stored) = stored.filter(|stored| stored.seq == place.seq) {
         let to = concerned(group, place.seq);
-        plan.produce = place.deliver(chat, &stored.record, to, &[], None);
+        plan.deliver(place.deliver(chat, &stored.record, to, &[], None));
         // What ingest wrote itself can be read.
         if let Ok(record) = MessageRecord::decode(&stored.record) {
             plan.produce.extend(feed::accepted(place, group, &record));

@@ -21,6 +21,7 @@ mod memory;
 mod park;
 mod plan;
 mod receipt;
+mod reference;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -66,7 +67,13 @@ pub struct IngestConfig {
     pub group_members_partitions: u32,
     /// Partitions of `audit-logs`.
     pub audit_partitions: u32,
+    /// A message record of more bytes that touches more than two delivery partitions is referred to by its delivery
+    /// records, and travels once per node; 0: never.
+    pub reference_bytes: usize,
 }
+
+/// Default of `reference_bytes`.
+pub const REFERENCE_BYTES: usize = 1_024;
 
 impl IngestConfig {
     /// As the log has it.
@@ -80,6 +87,7 @@ impl IngestConfig {
             dead_letter_partitions: log.partitions(Topic::DeadLetters),
             group_members_partitions: log.partitions(Topic::GroupMembers),
             audit_partitions: log.partitions(Topic::AuditLogs),
+            reference_bytes: REFERENCE_BYTES,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a record comes to, and the fan-out by partition.
 
 use super::IngestConfig;
+use super::reference::Delivered;
 use bytes::Bytes;
 use hawser_engines::directory::Group;
 use hawser_engines::log::{Produce, Record, Topic};
@@ -20,6 +21,9 @@ pub struct Plan {
     pub store: Vec<StoreOp>,
     /// Delivery records and dead letters, in order.
     pub produce: Vec<Produce>,
+    /// What the delivery records refer to: a value of `bodies`, for the lanes of the nodes that they are for. It goes
+    /// before them, and may be lost.
+    pub body: Option<Bytes>,
     /// New states of groups, each with the seq of its change.
     pub groups: Vec<(Group, Seq)>,
     /// In a word.
@@ -51,9 +55,16 @@ impl Plan {
         Self {
             store: Vec::new(),
             produce: Vec::new(),
+            body: None,
             groups: Vec::new(),
             verdict,
         }
+    }
+
+    /// Delivers a message.
+    pub(super) fn deliver(&mut self, delivered: Delivered) {
+        self.produce.extend(delivered.produce);
+        self.body = delivered.body;
     }
 }
 
@@ -102,7 +113,7 @@ impl Place<'_> {
         spread
     }
 
-    /// One delivery record per touched partition.
+    /// One delivery record per touched partition, with the message record or a reference to it.
     pub(super) fn deliver<'u>(
         &self,
         chat: &ChatId,
@@ -110,25 +121,39 @@ impl Place<'_> {
         recipients: impl IntoIterator<Item = &'u UserId>,
         envelopes: &[Envelope],
         sender: Option<(&UserId, &DeviceId)>,
-    ) -> Vec<Produce> {
+    ) -> Delivered {
         let spread = self.spread(recipients);
+        let reference = self.reference(record, spread.len());
         let of = |partition: u32, recipients: Vec<UserId>| {
             // Recipients come in order: members by id, the two users of a 1:1 chat too.
             let mine = envelopes
                 .iter()
                 .filter(|e| recipients.binary_search(&e.user).is_ok());
-            let kind = DeliveryKind::Message {
-                envelopes: mine.cloned().collect(),
-                record: record.clone(),
-                sender_entry: sender
-                    .filter(|(user, _)| self.partition_of(user) == partition)
-                    .map(|(user, device)| (user.clone(), device.clone())),
-                recipients,
+            let envelopes = mine.cloned().collect();
+            let sender_entry = sender
+                .filter(|(user, _)| self.partition_of(user) == partition)
+                .map(|(user, device)| (user.clone(), device.clone()));
+            let kind = match reference {
+                None => DeliveryKind::Message {
+                    recipients,
+                    record: record.clone(),
+                    envelopes,
+                    sender_entry,
+                },
+                Some(referred) => DeliveryKind::Reference {
+                    recipients,
+                    envelopes,
+                    sender_entry,
+                    chat: chat.clone(),
+                    referred,
+                },
             };
             self.delivery(partition, chat.as_str(), kind)
         };
-        let records = spread.into_iter().map(|(p, users)| of(p, users));
-        records.collect()
+        Delivered {
+            produce: spread.into_iter().map(|(p, users)| of(p, users)).collect(),
+            body: reference.map(|_| self.body(record)),
+        }
     }
 
     /// Watermarks, one record per touched partition.

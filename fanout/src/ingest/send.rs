@@ -231,7 +231,7 @@ fn accept(
         row: dedup_row(record),
     });
     let from = Some((sender.user, sender.device));
-    plan.produce = place.deliver(&send.chat, &bytes, recipients, &send.envelopes, from);
+    plan.deliver(place.deliver(&send.chat, &bytes, recipients, &send.envelopes, from));
     plan
 }
 

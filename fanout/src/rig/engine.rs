@@ -43,6 +43,7 @@ pub(crate) const CONFIG: IngestConfig = IngestConfig {
     dead_letter_partitions: PARTITIONS,
     group_members_partitions: PARTITIONS,
     audit_partitions: PARTITIONS,
+    reference_bytes: 0,
 };
 
 impl Rig {

@@ -133,6 +133,11 @@ pub(crate) fn gist(record: &DeliveryRecord) -> String {
             let body = String::from_utf8_lossy(&message.body).into_owned();
             format!("{} {} to {}", message.ordinal, body, names(recipients))
         }
+        DeliveryKind::Reference {
+            recipients,
+            referred,
+            ..
+        } => format!("{} by reference to {}", referred.ordinal, names(recipients)),
         DeliveryKind::Result { user, result, .. } => {
             let what = if result.duplicate {
                 "duplicate"

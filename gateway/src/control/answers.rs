@@ -1,6 +1,7 @@
 //! Questions of the cores that block: each is answered from a bounded pool of threads, or at once with
 //! "overloaded" when too many wait.
 
+use super::bodies::Fetches;
 use super::message::ToControl;
 use crate::deliver::partition::Opened;
 use crate::node::shared::NodeShared;
@@ -15,6 +16,7 @@ use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::frame::FrameType;
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::pb;
+use hawser_protocol::server::Fetched;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 
@@ -27,6 +29,8 @@ pub(crate) struct Answers {
     pub(crate) history: History,
     /// Places for telling the presence engine who types: none free, none told.
     pub(crate) typing_threads: OnceLock<Arc<Semaphore>>,
+    /// Bodies that are being read.
+    pub(crate) fetches: Fetches,
 }
 
 /// Hint with a page that could not be read, milliseconds.
@@ -95,6 +99,7 @@ impl Answers {
                 self.tell(core, ToCore::Opened { partition, result });
             }
             ToControl::ClosePartition(partition) => drop(partition),
+            ToControl::FetchBody(fetch) => self.fetch_body(&fetch),
             // Not questions.
             ToControl::Came { .. } | ToControl::Left { .. } | ToControl::Http(_) => {}
         }
@@ -155,6 +160,7 @@ impl Answers {
                 self.tell(core, ToCore::Opened { partition, result });
             }
             ToControl::ClosePartition(partition) => drop(partition),
+            ToControl::FetchBody(fetch) => self.tell_fetched(fetch.key, &Fetched::Failed),
             // The first things to be shed, without a word.
             ToControl::Typing { .. }
             | ToControl::Came { .. }
@@ -189,7 +195,7 @@ impl Answers {
     }
 
     /// An answer that a full mailbox does not take is tried again for a while: a session waits for it.
-    fn tell(&self, core: usize, answer: ToCore) {
+    pub(super) fn tell(&self, core: usize, answer: ToCore) {
         let Some(sender) = self.node.cores.get(core) else {
             return;
         };

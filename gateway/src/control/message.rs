@@ -6,6 +6,7 @@ use crate::deliver::partition::Partition;
 use crate::session::SessionId;
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::pb;
+use hawser_protocol::server::Fetch;
 use hawser_ring::Waker;
 
 /// A message into the control thread.
@@ -81,6 +82,9 @@ pub(crate) enum ToControl {
     },
     /// Close a delivery partition: its consumers wait for the log.
     ClosePartition(Box<Partition>),
+    /// Read a message record that delivery records refer to; answered by `ToCore::BodyFetched` to every core, unless that
+    /// answer is on its way.
+    FetchBody(Fetch),
     /// A plain HTTP connection for page and API.
     Http(HttpConnection),
 }

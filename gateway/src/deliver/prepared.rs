@@ -9,7 +9,7 @@ use hawser_protocol::frame::{self, DeliverFlags, ServerFrame, deliver_prefix};
 use hawser_protocol::ids::{ChatId, ClientMsgId, Seq};
 use hawser_protocol::json;
 use hawser_protocol::pb;
-use hawser_protocol::record::{self, DeliveryView, Recipients, RecordError, ViewKind};
+use hawser_protocol::record::{Addressed, DeliveryView, Recipients, RecordError, ViewKind};
 
 /// See the module.
 pub(crate) struct Prepared<'a> {
@@ -19,10 +19,14 @@ pub(crate) struct Prepared<'a> {
 
 enum Kind<'a> {
     Message {
-        view: record::MessageView<'a>,
+        to: Addressed<'a>,
+        /// The encoded message record, and what it says.
+        bytes: &'a [u8],
         record: frame::MessageView<'a>,
         chat: ChatId,
     },
+    /// A message whose record is not here.
+    Bodiless(Addressed<'a>),
     Result {
         user: &'a str,
         device: &'a str,
@@ -47,25 +51,20 @@ pub(crate) struct Written {
 }
 
 impl<'a> Prepared<'a> {
-    /// Makes a parsed record ready.
+    /// Makes a parsed record ready. `body`: the message record that it refers to, if it does and that is here.
     ///
     /// # Errors
     /// A part of it is malformed.
-    pub(crate) fn new(offset: u64, view: &DeliveryView<'a>) -> Result<Self, RecordError> {
-        let kind = match &view.kind {
-            ViewKind::Message(message) => {
-                let bad = |_| RecordError::BadForm {
-                    what: "message record",
-                };
-                let record = frame::MessageView::parse(message.record()).map_err(bad)?;
-                let chat = ChatId::new(record.chat())?;
-                Kind::Message {
-                    view: message.clone(),
-                    record,
-                    chat,
-                }
-            }
-            ViewKind::Result(view) => {
+    pub(crate) fn new(
+        offset: u64,
+        view: &DeliveryView<'a>,
+        body: Option<&'a [u8]>,
+    ) -> Result<Self, RecordError> {
+        let kind = match (&view.kind, body) {
+            (ViewKind::Message(message), _) => Kind::message(message.to(), message.record())?,
+            (ViewKind::Reference(reference), Some(body)) => Kind::message(reference.to, body)?,
+            (ViewKind::Reference(reference), None) => Kind::Bodiless(reference.to),
+            (ViewKind::Result(view), _) => {
                 let result = view.result()?;
                 Kind::Result {
                     user: view.user,
@@ -76,7 +75,7 @@ impl<'a> Prepared<'a> {
                     result,
                 }
             }
-            ViewKind::Receipt(receipt) => Kind::Receipt {
+            (ViewKind::Receipt(receipt), _) => Kind::Receipt {
                 recipients: receipt.recipients(),
                 update: pb::ReceiptUpdate {
                     offset,
@@ -87,7 +86,7 @@ impl<'a> Prepared<'a> {
                     ts_ms: receipt.ts_ms,
                 },
             },
-            ViewKind::Revoke(_) => Kind::Control,
+            (ViewKind::Revoke(_), _) => Kind::Control,
         };
         Ok(Self { offset, kind })
     }
@@ -95,12 +94,17 @@ impl<'a> Prepared<'a> {
     /// Hands out every user that it is for.
     pub(crate) fn recipients(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let (many, one) = match &self.kind {
-            Kind::Message { view, .. } => (Some(view.recipients()), None),
+            Kind::Message { to, .. } | Kind::Bodiless(to) => (Some(to.recipients()), None),
             Kind::Receipt { recipients, .. } => (Some(*recipients), None),
             Kind::Result { user, .. } => (None, Some(*user)),
             Kind::Control => (None, None),
         };
         many.into_iter().flatten().chain(one)
+    }
+
+    /// Whether it cannot be written before its body is here.
+    pub(crate) fn lacks_body(&self) -> bool {
+        matches!(self.kind, Kind::Bodiless(_))
     }
 
     /// Whether a user is among the recipients.
@@ -125,18 +129,23 @@ impl<'a> Prepared<'a> {
             answers: None,
         };
         match &self.kind {
-            Kind::Message { view, record, .. } if view.sender() == Some((user, id)) => {
+            Kind::Message { to, record, .. } if to.sender() == Some((user, id)) => {
                 let frame = ServerFrame::SendResult(result_of(record, at));
                 let mut written = whole(&frame, scratch, out);
                 written.answers = Some(record.client_msg_id());
                 Some(written)
             }
-            Kind::Message { view, record, chat } => {
-                let envelope = view.envelope(user, id);
+            Kind::Message {
+                to,
+                bytes,
+                record,
+                chat,
+            } => {
+                let envelope = to.envelope(user, id);
                 let bytes = match device.encoding {
                     Encoding::Binary => {
-                        let prefix = deliver_prefix(at, flags, envelope.len(), view.record().len());
-                        write::binary(&[&prefix, envelope, view.record()], out)
+                        let prefix = deliver_prefix(at, flags, envelope.len(), bytes.len());
+                        write::binary(&[&prefix, envelope, bytes], out)
                     }
                     Encoding::Json => write::text(&json::deliver(at, flags, envelope, record), out),
                 };
@@ -169,7 +178,7 @@ impl<'a> Prepared<'a> {
                 scratch,
                 out,
             )),
-            Kind::Control => None,
+            Kind::Control | Kind::Bodiless(_) => None,
         }
     }
 
@@ -177,10 +186,26 @@ impl<'a> Prepared<'a> {
     pub(crate) fn answers(&self, device: &Device) -> bool {
         let of = (device.user.as_str(), device.device.as_str());
         match &self.kind {
-            Kind::Message { view, .. } => view.sender() == Some(of),
+            Kind::Message { to, .. } | Kind::Bodiless(to) => to.sender() == Some(of),
             Kind::Result { user, device, .. } => (*user, *device) == of,
             Kind::Receipt { .. } | Kind::Control => false,
         }
+    }
+}
+
+impl<'a> Kind<'a> {
+    fn message(to: Addressed<'a>, bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let bad = |_| RecordError::BadForm {
+            what: "message record",
+        };
+        let record = frame::MessageView::parse(bytes).map_err(bad)?;
+        let chat = ChatId::new(record.chat())?;
+        Ok(Self::Message {
+            to,
+            bytes,
+            record,
+            chat,
+        })
     }
 }
 

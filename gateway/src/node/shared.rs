@@ -59,6 +59,8 @@ pub(crate) struct NodeShared {
     pub(crate) lag: IngestLag,
     /// Groups in relaxed order.
     pub(crate) lanes: LaneTable,
+    /// Partition of `bodies` that this node reads.
+    pub(crate) body_lane: u32,
 }
 
 impl NodeShared {

@@ -7,11 +7,12 @@ use crate::accept::addresses::AddressTable;
 use crate::accept::listener::{BindError, Bound, bind_all};
 use crate::admin;
 use crate::control::answers::Answers;
+use crate::control::bodies::Fetches;
 use crate::control::lanes::{LaneNews, LaneTable};
 use crate::control::thread::{self as control, Control};
 use crate::control::transitions::Transitions;
 use crate::counters::{Counter, NodeCounters};
-use crate::owners::{Following, Owners, locate};
+use crate::owners::{Following, Owners, lane, locate};
 use crate::reactor::core::{self, CoreSetup};
 use crate::reactor::inbox::ToCore;
 use crate::reactor::runtime;
@@ -114,6 +115,10 @@ pub fn start(
     }
     let (to_control, inbox) = mpsc::channel(CONTROL_QUEUE);
     let partitions = services.log.partitions(Topic::Delivery);
+    let body_lane = match &config.cluster {
+        Some(cluster) => lane::choose(&*services.log, &cluster.name)?,
+        None => 0,
+    };
     let node = Arc::new(NodeShared {
         clock: Clock::start(),
         shards: Shards::new(partitions, u32::try_from(cores).unwrap_or(1)),
@@ -137,6 +142,7 @@ pub fn start(
         troubles: services.troubles,
         lag: services.lag,
         lanes: LaneTable::default(),
+        body_lane,
         config,
     });
     let registry = admin::exporter(
@@ -155,6 +161,7 @@ pub fn start(
             store: services.store,
             presence: services.presence,
             typing_threads: OnceLock::new(),
+            fetches: Fetches::default(),
         }),
         transitions,
         lane_news,
@@ -315,6 +322,7 @@ impl NodeHandle {
             shards: self.node.shards,
             counters: self.node.counters.owners().clone(),
             ingest,
+            body_lane: self.node.body_lane,
             displaced: Box::new(move |words| {
                 // Once only.
                 let _ = reason.set(words);

@@ -28,6 +28,8 @@ pub(crate) struct Following {
     pub(crate) counters: Arc<CoreCounters>,
     /// What this process ingests, if that is a role of it.
     pub(crate) ingest: Option<IngestShare>,
+    /// Partition of `bodies` that this node reads.
+    pub(crate) body_lane: u32,
     /// Told once if another process has taken our name.
     pub(crate) displaced: Box<dyn FnOnce(String) + Send>,
 }
@@ -55,6 +57,7 @@ impl Following {
             url,
             plain_url,
             link,
+            lane: Some(self.body_lane),
         };
         let follower = Follower {
             name: config.name.clone(),
@@ -123,6 +126,7 @@ impl Owning for Part {
     fn looked(&mut self, member: &Member, now_ms: u64) {
         if let Some(share) = &self.ingest {
             share.set_in_place(!member.is_fenced());
+            share.learn_lanes(member.table());
         }
         self.publish(member, now_ms);
         self.tell_cores();

@@ -144,6 +144,7 @@ impl Reactor {
             stays: greeting.hello.redirect_never,
             told: 0,
             reading_log: false,
+            awaits_body: false,
             token_at_ms: 0,
         }
     }

@@ -13,8 +13,8 @@ use hawser_engines::log::{ReadError, Record};
 use hawser_protocol::codes::CloseCode;
 use hawser_protocol::frame::{DeliverFlags, ServerFrame};
 use hawser_protocol::pb;
-use hawser_protocol::record::{DeliveryView, EphemeralRecord, ViewKind};
-use hawser_protocol::server::Offer;
+use hawser_protocol::record::{DeliveryView, EphemeralRecord, RecordError, ViewKind};
+use hawser_protocol::server::{Found, Offer};
 
 /// Records of one partition in one turn, and of all.
 const RECORDS_PER_POLL: usize = 64;
@@ -32,7 +32,9 @@ impl Reactor {
     pub(super) fn deliver(&mut self) -> bool {
         let now_ms = self.node.clock.now_ms();
         let mut records = std::mem::take(&mut self.scratch.records);
-        let (mut more, mut left) = (false, RECORDS_PER_TURN);
+        let mut more = self.read_lane(now_ms, &mut records);
+        self.fetch_bodies(now_ms);
+        let mut left = RECORDS_PER_TURN;
         for step in 0..self.partitions.len() {
             let at = (self.next_partition + step) % self.partitions.len();
             if left == 0 {
@@ -63,7 +65,7 @@ impl Reactor {
         more
     }
 
-    fn polled(&mut self, polled: Polled) -> bool {
+    pub(super) fn polled(&mut self, polled: Polled) -> bool {
         match polled {
             Polled::More => return true,
             Polled::Idle => {}
@@ -81,14 +83,15 @@ impl Reactor {
     }
 
     fn delivery_record(&mut self, at: usize, record: &Record) {
-        let partition = &mut self.partitions[at];
-        let id = partition.id;
+        let id = self.partitions[at].id;
         self.counters.inc(Counter::DeliveryRecords);
         let wall_ms = self.node.clock.wall_ms();
         let lag_ms = wall_ms.saturating_sub(record.timestamp_ms);
         self.counters.observe(Histogram::DeliveryLagMs, lag_ms);
-        let prepared = DeliveryView::parse(&record.value).and_then(|view| {
-            let prepared = Prepared::new(record.offset, &view)?;
+        let view = DeliveryView::parse(&record.value);
+        let found = view.as_ref().map_or(Found::Missing, |v| self.find_body(v));
+        let prepared = view.and_then(|view| {
+            let prepared = Prepared::new(record.offset, &view, found.record())?;
             Ok((view, prepared))
         });
         let Ok((view, prepared)) = prepared else {
@@ -96,7 +99,7 @@ impl Reactor {
             let nobody = std::iter::empty();
             return self.replay.push(id, record.offset, &record.value, nobody);
         };
-        let marks = &mut partition.marks;
+        let marks = &mut self.partitions[at].marks;
         if !marks.pass(view.source_partition, view.source_seq, view.sub_index) {
             self.counters.inc(Counter::DeliveryDuplicates);
             let nobody = std::iter::empty();
@@ -129,7 +132,8 @@ impl Reactor {
     }
 
     fn push_to(&mut self, connection: &mut Connection, prepared: &Prepared<'_>) {
-        let room = connection.output.waiting() < WAITING_BYTES_MAX;
+        let whole = !prepared.lacks_body();
+        let room = whole && connection.output.waiting() < WAITING_BYTES_MAX;
         let open = connection.is_open();
         let Role::Session(device) = &mut connection.role else {
             return;
@@ -152,7 +156,9 @@ impl Reactor {
                     self.touch(connection);
                 }
             }
-            Offer::Later if !lagged => self.counters.inc(Counter::Lagged),
+            Offer::Later if !lagged && whole => self.counters.inc(Counter::Lagged),
+            // It reads it as soon as the body is here, and what comes meanwhile after it.
+            Offer::Later if !lagged => self.queue_if_behind(connection),
             Offer::Later | Offer::Old | Offer::Syncing => {}
         }
     }
@@ -199,6 +205,7 @@ impl Reactor {
             && room
             && !device.queued
             && !device.reading_log
+            && !device.awaits_body
             && device.session.reading(&self.settings).is_some()
         {
             device.queued = true;
@@ -223,7 +230,7 @@ impl Reactor {
         !self.behind.is_empty()
     }
 
-    fn pull_for(&mut self, connection: &mut Connection) {
+    pub(super) fn pull_for(&mut self, connection: &mut Connection) {
         for _ in 0..RECORDS_PER_PULL {
             let room = connection.output.waiting() < WAITING_BYTES_MAX;
             let Role::Session(device) = &mut connection.role else {
@@ -232,7 +239,7 @@ impl Reactor {
             let Some(from) = device.session.reading(&self.settings) else {
                 return;
             };
-            if !room {
+            if !room || device.awaits_body {
                 return;
             }
             match self
@@ -241,7 +248,9 @@ impl Reactor {
             {
                 Missed::Record { offset, value } => {
                     let value: Bytes = value.clone();
-                    self.replay_record(connection, offset, &value);
+                    if !self.replay_record(connection, offset, &value) {
+                        return self.look_ahead(connection, offset + 1);
+                    }
                 }
                 Missed::End { offset } => return self.caught_up(connection, offset),
                 Missed::Below { .. } => return self.ask_log(connection, from),
@@ -249,15 +258,29 @@ impl Reactor {
         }
     }
 
-    /// Writes one record of the past.
-    fn replay_record(&mut self, connection: &mut Connection, offset: u64, value: &[u8]) {
+    /// Writes one record of the past; `false`: the session waits for its body.
+    fn replay_record(&mut self, connection: &mut Connection, offset: u64, value: &[u8]) -> bool {
+        let view = DeliveryView::parse(value);
+        let found = view.as_ref().map_or(Found::Missing, |v| self.find_body(v));
+        if let Ok(view) = &view
+            && let ViewKind::Reference(reference) = &view.kind
+            && found == Found::Missing
+        {
+            return !self.await_body(connection, offset, view.body_key(), reference);
+        }
         let Role::Session(device) = &mut connection.role else {
-            return;
+            return true;
         };
-        let prepared = DeliveryView::parse(value).and_then(|view| Prepared::new(offset, &view));
+        if found == Found::Gone {
+            self.counters.inc(Counter::BodiesGone);
+            device.session.skip_to(offset + 1);
+            return true;
+        }
+        let prepared = view.and_then(|view| Prepared::new(offset, &view, found.record()));
         let Ok(prepared) = prepared else {
             // Counted when it was consumed.
-            return device.session.skip_to(offset + 1);
+            device.session.skip_to(offset + 1);
+            return true;
         };
         let flags = match device.session.replaying() {
             true => DeliverFlags::REPLAYED,
@@ -266,6 +289,7 @@ impl Reactor {
         if self.write(connection, &prepared, flags) {
             self.counters.inc(Counter::Replayed);
         }
+        true
     }
 
     fn caught_up(&mut self, connection: &mut Connection, offset: u64) {
@@ -318,11 +342,14 @@ impl Reactor {
         }
         match result {
             Ok(records) => {
+                let mut taken = 0;
                 for record in &records {
                     if !self.log_record(connection, record) {
                         break;
                     }
+                    taken += 1;
                 }
+                self.look_ahead_in(connection, &records[taken..]);
                 // An empty read below the ring: the next look decides.
                 self.queue_if_behind(connection);
             }
@@ -350,20 +377,17 @@ impl Reactor {
             return false;
         };
         let position = device.session.reading(&self.settings);
-        let Some(position) = position.filter(|_| room) else {
+        let Some(position) = position.filter(|_| room && !device.awaits_body) else {
             return false;
         };
         if record.offset < position {
             return true;
         }
-        let view = DeliveryView::parse(&record.value);
-        let prepared = view.and_then(|view| Prepared::new(record.offset, &view));
-        let is_mine = prepared.is_ok_and(|p| p.is_for(device.user.as_str()));
+        let is_mine = is_for(record, device.user.as_str()).unwrap_or(false);
         if is_mine {
-            self.replay_record(connection, record.offset, &record.value);
-        } else {
-            device.session.skip_to(record.offset + 1);
+            return self.replay_record(connection, record.offset, &record.value);
         }
+        device.session.skip_to(record.offset + 1);
         true
     }
 
@@ -420,4 +444,10 @@ impl Reactor {
         }
         self.put(connection);
     }
+}
+
+/// Whether a delivery record is for a user.
+fn is_for(record: &Record, user: &str) -> Result<bool, RecordError> {
+    let view = DeliveryView::parse(&record.value)?;
+    Ok(Prepared::new(record.offset, &view, None)?.is_for(user))
 }

@@ -13,6 +13,8 @@ use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::frame::FrameType;
 use hawser_protocol::ids::{DeviceId, UserId};
 use hawser_protocol::pb;
+use hawser_protocol::record::BodyKey;
+use hawser_protocol::server::{Body, Fetched};
 use hawser_wire::record::Layer;
 use hawser_wire::ws;
 use std::net::{SocketAddr, TcpStream};
@@ -70,6 +72,20 @@ pub(crate) enum ToCore {
         partition: u32,
         /// Open, or why not.
         result: Result<Box<Opened>, ReadError>,
+    },
+    /// A message record of the node's lane.
+    Body {
+        /// Of which message.
+        key: BodyKey,
+        /// The record.
+        body: Body,
+    },
+    /// Answer to `ToControl::FetchBody`, to every core.
+    BodyFetched {
+        /// Of which message.
+        key: BodyKey,
+        /// What the store has.
+        outcome: Fetched,
     },
     /// Tell every session to move, then close what is left at the deadline.
     Drain {

@@ -76,6 +76,8 @@ impl Reactor {
                 self.send_all_home();
             }
             ToCore::Opened { partition, result } => self.opened(partition, result),
+            ToCore::Body { key, body } => self.body_came(key, body),
+            ToCore::BodyFetched { key, outcome } => self.body_fetched(key, outcome),
             ToCore::Drain { deadline_ms } => self.drain(deadline_ms),
             ToCore::Asked(question) => self.question(*question),
             ToCore::Stop => self.stop(),

@@ -3,6 +3,7 @@
 mod actions;
 pub(crate) mod appends;
 mod arrivals;
+mod bodies;
 pub(crate) mod core;
 mod delivery;
 mod frames;

@@ -74,6 +74,7 @@ fn shared(
         troubles: Vec::new(),
         lag: hawser_fanout::engines::IngestLag::default(),
         lanes: crate::control::lanes::LaneTable::default(),
+        body_lane: 0,
     };
     (Arc::new(node), inbox, questions, waker)
 }

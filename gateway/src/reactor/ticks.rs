@@ -116,6 +116,7 @@ impl Reactor {
             }
         }
         self.look_at_readings(now_ms);
+        self.retry_bodies();
         self.promises.forget(now_ms);
         self.users.forget_rested(now_ms);
         self.gauge();

@@ -9,7 +9,7 @@ use super::users::Users;
 use crate::accept::slots::Promises;
 use crate::counters::{CoreCounters, Counter, Gauge, Histogram};
 use crate::deliver::cursors::CursorTable;
-use crate::deliver::partition::Partition;
+use crate::deliver::partition::{Flagged, Partition};
 use crate::deliver::receipts::PendingReceipts;
 use crate::deliver::replay::ReplayRings;
 use crate::node::shared::NodeShared;
@@ -20,7 +20,7 @@ use ahash::AHashMap;
 use hawser_engines::log::{Record, Topic};
 use hawser_protocol::ids::UserId;
 use hawser_protocol::resume::ResumeKey;
-use hawser_protocol::server::{Action, Now, Settings};
+use hawser_protocol::server::{Action, Bodies, Now, Settings};
 use hawser_ring::{Receiver, Ring, RingConfig, TimerWheel, Waker};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -73,6 +73,9 @@ pub(crate) struct Reactor {
     pub(super) cold: usize,
     pub(super) waker: Waker,
     pub(super) replay: ReplayRings,
+    pub(super) bodies: Bodies<SessionId>,
+    /// The node's lane of bodies, on the core that reads it.
+    pub(super) lane: Option<Flagged>,
     pub(super) cursors: CursorTable,
     pub(super) receipts: PendingReceipts,
     pub(super) appends: Appends,
@@ -154,6 +157,8 @@ impl Reactor {
             cold: 0,
             waker: waker.clone(),
             replay: ReplayRings::new(config.replay_bytes / config.cores.max(1)),
+            bodies: Bodies::new(config.body_bytes),
+            lane: None,
             cursors: CursorTable::new(CURSOR_DELTA_MS, CURSOR_SNAPSHOT_MS),
             receipts: PendingReceipts::default(),
             appends: Appends::new(node.log.clone(), config.appends_max, waker.clone()),
@@ -180,6 +185,7 @@ impl Reactor {
             letters_wait: true,
             node,
         };
+        reactor.open_lane()?;
         reactor.open_all()?;
         Ok(reactor)
     }
@@ -306,6 +312,7 @@ impl Reactor {
         counters.set(Gauge::InFlight, self.appends.in_flight());
         counters.set(Gauge::Cursors, self.cursors.len());
         counters.set(Gauge::Partitions, self.partitions.len());
+        self.gauge_bodies();
         let evicted = self.replay.evicted();
         let told = counters.counter(Counter::RingEvictions);
         counters.add(Counter::RingEvictions, evicted.saturating_sub(told));

@@ -96,6 +96,8 @@ pub(crate) struct Device {
     pub(crate) told: u32,
     /// A read of the log below the ring is under way.
     pub(crate) reading_log: bool,
+    /// It reads on when a body is here.
+    pub(crate) awaits_body: bool,
     /// When the last resume token was made, monotonic milliseconds.
     pub(crate) token_at_ms: u64,
 }

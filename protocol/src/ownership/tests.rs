@@ -18,6 +18,7 @@ fn node(incarnation: u64, beat: u64) -> NodeRecord {
         url: "wss://node/v1/ws".to_owned(),
         plain_url: String::new(),
         link: String::new(),
+        lane: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::delivery_view::{DeliveryView, ViewKind};
 use super::write::Writer;
-use super::{RecordError, encode_envelopes};
+use super::{BodyKey, RecordError, Referred, encode_envelopes};
 use crate::ids::{ChatId, DeviceId, Seq, UserId};
 use crate::message::Envelope;
 use crate::pb;
@@ -14,6 +14,7 @@ pub(super) const MESSAGE: u8 = 1;
 pub(super) const RESULT: u8 = 2;
 pub(super) const RECEIPT: u8 = 3;
 pub(super) const REVOKE: u8 = 4;
+pub(super) const REFERENCE: u8 = 5;
 
 /// One delivery record.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +71,19 @@ pub enum DeliveryKind {
         /// Log time, milliseconds.
         ts_ms: u64,
     },
+    /// A message whose record travels apart from this one: once per node, as a [`super::BodyRecord`], and in the store.
+    Reference {
+        /// As of a `Message`.
+        recipients: Vec<UserId>,
+        /// As of a `Message`.
+        envelopes: Vec<Envelope>,
+        /// As of a `Message`.
+        sender_entry: Option<(UserId, DeviceId)>,
+        /// The chat that the message is stored in.
+        chat: ChatId,
+        /// Which record of it.
+        referred: Referred,
+    },
     /// Sessions to close at once: a ban, a revoked device.
     Revoke {
         /// Whose.
@@ -96,11 +110,23 @@ impl DeliveryRecord {
                 let table = encode_envelopes(envelopes);
                 let extra = record.len() + table.len() + recipients.len() * 24;
                 let mut out = self.begin(MESSAGE, extra);
-                put_recipients(&mut out, recipients);
-                let (user, device) = sender_entry
-                    .as_ref()
-                    .map_or(("", ""), |(user, device)| (user.as_str(), device.as_str()));
-                out.short(user).short(device).long(&table).long(record);
+                put_addressed(&mut out, recipients, sender_entry.as_ref(), &table);
+                out.long(record);
+                out.finish()
+            }
+            DeliveryKind::Reference {
+                recipients,
+                envelopes,
+                sender_entry,
+                chat,
+                referred,
+            } => {
+                let table = encode_envelopes(envelopes);
+                let extra = 64 + table.len() + recipients.len() * 24;
+                let mut out = self.begin(REFERENCE, extra);
+                put_addressed(&mut out, recipients, sender_entry.as_ref(), &table);
+                out.short(chat.as_str()).u64(referred.ordinal);
+                out.u32(referred.len).u32(referred.checksum);
                 out.finish()
             }
             DeliveryKind::Result {
@@ -154,10 +180,14 @@ impl DeliveryRecord {
                 recipients: users(message.recipients())?,
                 record: value.slice(message.record_range()),
                 envelopes: owned_envelopes(value, message.envelopes())?,
-                sender_entry: match message.sender() {
-                    Some((user, device)) => Some((UserId::new(user)?, DeviceId::new(device)?)),
-                    None => None,
-                },
+                sender_entry: owned_sender(message.sender())?,
+            },
+            ViewKind::Reference(reference) => DeliveryKind::Reference {
+                recipients: users(reference.to.recipients())?,
+                envelopes: owned_envelopes(value, reference.to.envelopes())?,
+                sender_entry: owned_sender(reference.to.sender())?,
+                chat: ChatId::new(reference.chat)?,
+                referred: reference.referred,
             },
             ViewKind::Result(result) => DeliveryKind::Result {
                 user: UserId::new(result.user)?,
@@ -186,11 +216,39 @@ impl DeliveryRecord {
         })
     }
 
+    /// What the body of a reference is known by.
+    #[must_use]
+    pub fn body_key(&self) -> BodyKey {
+        BodyKey {
+            source_partition: self.source_partition,
+            seq: self.source_seq,
+        }
+    }
+
     fn begin(&self, kind: u8, capacity: usize) -> Writer {
         let mut out = Writer::new(kind, 64 + capacity);
         out.u16(self.sub_index).u32(self.source_partition);
         out.seq(self.source_seq);
         out
+    }
+}
+
+/// Recipients, then sender and device (each u8 length and text, both empty: none), then the envelopes with a u32 length.
+fn put_addressed(
+    out: &mut Writer,
+    recipients: &[UserId],
+    sender: Option<&(UserId, DeviceId)>,
+    envelopes: &[u8],
+) {
+    put_recipients(out, recipients);
+    let (user, device) = sender.map_or(("", ""), |(user, device)| (user.as_str(), device.as_str()));
+    out.short(user).short(device).long(envelopes);
+}
+
+fn owned_sender(sender: Option<(&str, &str)>) -> Result<Option<(UserId, DeviceId)>, RecordError> {
+    match sender {
+        Some((user, device)) => Ok(Some((UserId::new(user)?, DeviceId::new(device)?))),
+        None => Ok(None),
     }
 }
 

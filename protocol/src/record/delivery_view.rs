@@ -1,8 +1,8 @@
 //! A delivery record as the edge reads it: checked once, nothing copied, nothing allocated.
 
-use super::delivery::{MESSAGE, RECEIPT, RESULT, REVOKE};
+use super::delivery::{MESSAGE, RECEIPT, REFERENCE, RESULT, REVOKE};
 use super::read::Reader;
-use super::{Envelopes, RecordError};
+use super::{BodyKey, Envelopes, RecordError, Referred};
 use crate::ids::Seq;
 use crate::limits::{FRAME_BYTES_MAX, GROUP_MEMBERS_MAX, USER_ID_BYTES_MAX};
 use crate::pb;
@@ -38,16 +38,35 @@ pub enum ViewKind<'a> {
     Receipt(ReceiptView<'a>),
     /// Sessions to close.
     Revoke(RevokeView<'a>),
+    /// A message whose record travels apart.
+    Reference(ReferenceView<'a>),
 }
 
 /// A message to deliver.
 #[derive(Debug, Clone)]
 pub struct MessageView<'a> {
     value: &'a [u8],
+    to: Addressed<'a>,
+    record: Range<usize>,
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Addressed<'a> {
     recipients: Recipients<'a>,
     sender: Option<(&'a str, &'a str)>,
     envelopes: Envelopes<'a>,
-    record: Range<usize>,
+}
+
+/// A message to deliver whose record travels apart.
+#[derive(Debug, Clone, Copy)]
+pub struct ReferenceView<'a> {
+    /// Whom it is for.
+    pub to: Addressed<'a>,
+    /// The chat that the message is stored in.
+    pub chat: &'a str,
+    /// Which record of it.
+    pub referred: Referred,
 }
 
 /// The outcome of a Send.
@@ -103,6 +122,7 @@ impl<'a> DeliveryView<'a> {
             RESULT => ViewKind::Result(parse_result(&mut reader)?),
             RECEIPT => ViewKind::Receipt(parse_receipt(&mut reader)?),
             REVOKE => ViewKind::Revoke(parse_revoke(&mut reader)?),
+            REFERENCE => ViewKind::Reference(parse_reference(&mut reader)?),
             found => return Err(RecordError::Kind { found }),
         };
         reader.end()?;
@@ -113,9 +133,18 @@ impl<'a> DeliveryView<'a> {
             kind,
         })
     }
+
+    /// What the body of a reference is known by.
+    #[must_use]
+    pub fn body_key(&self) -> BodyKey {
+        BodyKey {
+            source_partition: self.source_partition,
+            seq: self.source_seq,
+        }
+    }
 }
 
-impl<'a> MessageView<'a> {
+impl<'a> Addressed<'a> {
     /// Users whose delivery partition this is, the sender included.
     #[must_use]
     pub fn recipients(&self) -> Recipients<'a> {
@@ -126,6 +155,38 @@ impl<'a> MessageView<'a> {
     #[must_use]
     pub fn sender(&self) -> Option<(&'a str, &'a str)> {
         self.sender
+    }
+
+    /// Envelopes of this partition's devices.
+    #[must_use]
+    pub fn envelopes(&self) -> Envelopes<'a> {
+        self.envelopes
+    }
+
+    /// The envelope of one device; empty when there is none.
+    #[must_use]
+    pub fn envelope(&self, user: &str, device: &str) -> &'a [u8] {
+        self.envelopes.of(user, device).unwrap_or_default()
+    }
+}
+
+impl<'a> MessageView<'a> {
+    /// Whom it is for.
+    #[must_use]
+    pub fn to(&self) -> Addressed<'a> {
+        self.to
+    }
+
+    /// Users whose delivery partition this is, the sender included.
+    #[must_use]
+    pub fn recipients(&self) -> Recipients<'a> {
+        self.to.recipients
+    }
+
+    /// In the sender's partition: (user, device) that gets a SendResult instead of a Deliver.
+    #[must_use]
+    pub fn sender(&self) -> Option<(&'a str, &'a str)> {
+        self.to.sender
     }
 
     /// The encoded message record: the same bytes for every recipient.
@@ -143,13 +204,13 @@ impl<'a> MessageView<'a> {
     /// Envelopes of this partition's devices.
     #[must_use]
     pub fn envelopes(&self) -> Envelopes<'a> {
-        self.envelopes
+        self.to.envelopes
     }
 
     /// The envelope of one device; empty when there is none.
     #[must_use]
     pub fn envelope(&self, user: &str, device: &str) -> &'a [u8] {
-        self.envelopes.of(user, device).unwrap_or_default()
+        self.to.envelope(user, device)
     }
 }
 
@@ -201,6 +262,32 @@ fn parse_message<'a>(
     reader: &mut Reader<'a>,
     value: &'a [u8],
 ) -> Result<MessageView<'a>, RecordError> {
+    let to = parse_addressed(reader)?;
+    let len = reader.len("message record", FRAME_BYTES_MAX)?;
+    Ok(MessageView {
+        value,
+        to,
+        record: reader.range(len)?,
+    })
+}
+
+fn parse_reference<'a>(reader: &mut Reader<'a>) -> Result<ReferenceView<'a>, RecordError> {
+    let to = parse_addressed(reader)?;
+    let chat = reader.short("chat")?;
+    let ordinal = reader.u64()?;
+    let len = reader.len("message record", FRAME_BYTES_MAX)?;
+    Ok(ReferenceView {
+        to,
+        chat,
+        referred: Referred {
+            ordinal,
+            len: u32::try_from(len).unwrap_or(u32::MAX),
+            checksum: reader.u32()?,
+        },
+    })
+}
+
+fn parse_addressed<'a>(reader: &mut Reader<'a>) -> Result<Addressed<'a>, RecordError> {
     let recipients = parse_recipients(reader)?;
     let (user, device) = (reader.short("sender")?, reader.short("sender device")?);
     let sender = match (user.is_empty(), device.is_empty()) {
@@ -209,14 +296,10 @@ fn parse_message<'a>(
         _ => return Err(RecordError::BadForm { what: "sender" }),
     };
     let table = reader.len("envelopes", FRAME_BYTES_MAX)?;
-    let envelopes = Envelopes::parse(reader.take(table)?)?;
-    let len = reader.len("message record", FRAME_BYTES_MAX)?;
-    Ok(MessageView {
-        value,
+    Ok(Addressed {
         recipients,
         sender,
-        envelopes,
-        record: reader.range(len)?,
+        envelopes: Envelopes::parse(reader.take(table)?)?,
     })
 }
 

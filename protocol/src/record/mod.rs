@@ -6,6 +6,7 @@
 //! of ids, nothing left over) and answers a typed error, never a panic. Payload bytes are opaque
 //! and come out as they went in.
 
+mod body;
 mod cursor;
 mod delivery;
 mod delivery_view;
@@ -17,10 +18,12 @@ mod source;
 mod tests;
 mod write;
 
+pub use body::{BodyKey, BodyRecord, Referred, body_checksum};
 pub use cursor::{CursorRecord, DeviceCursor};
 pub use delivery::{DeliveryKind, DeliveryRecord};
 pub use delivery_view::{
-    DeliveryView, MessageView, ReceiptView, Recipients, ResultView, RevokeView, ViewKind,
+    Addressed, DeliveryView, MessageView, ReceiptView, Recipients, ReferenceView, ResultView,
+    RevokeView, ViewKind,
 };
 pub use envelopes::{EnvelopeEntry, Envelopes, encode_envelopes};
 pub use ephemeral::{EphemeralPresence, EphemeralRecord};

@@ -139,7 +139,28 @@ fn deliveries() -> Vec<DeliveryRecord> {
             device: Some(device("x")),
             reason: String::new(),
         }),
+        delivery(DeliveryKind::Reference {
+            recipients: vec![user("a"), user("c")],
+            envelopes: vec![envelope("c", "z", b"secret")],
+            sender_entry: Some((user("a"), device("x"))),
+            chat: chat("g:1"),
+            referred: Referred::to(9, b"\x00\xff record"),
+        }),
+        delivery(DeliveryKind::Reference {
+            recipients: vec![],
+            envelopes: vec![],
+            sender_entry: None,
+            chat: chat("g:1#63"),
+            referred: Referred::to(u64::MAX, b""),
+        }),
     ]
+}
+
+fn body() -> BodyRecord {
+    BodyRecord {
+        key: delivery(deliveries()[0].kind.clone()).body_key(),
+        record: Bytes::from_static(b"\x00\xff record"),
+    }
 }
 
 fn cursors() -> CursorRecord {
@@ -185,6 +206,7 @@ fn encodings() -> Vec<(Bytes, Decode)> {
         all.push((record.encode(), |b| EphemeralRecord::decode(b).map(drop)));
     }
     all.push((cursors().encode(), |b| CursorRecord::decode(b).map(drop)));
+    all.push((body().encode(), |b| BodyRecord::decode(b).map(drop)));
     all
 }
 
@@ -200,6 +222,7 @@ fn records_come_back_as_they_went_in() {
         assert_eq!(EphemeralRecord::decode(&record.encode()), Ok(record));
     }
     assert_eq!(CursorRecord::decode(&cursors().encode()), Ok(cursors()));
+    assert_eq!(BodyRecord::decode(&body().encode()), Ok(body()));
 }
 
 #[test]
@@ -219,6 +242,54 @@ fn golden_bytes_of_a_delivery_record_hold() {
         3, 0, 0, 0, b'R', b'E', b'C',
     ];
     assert_eq!(&bytes[..], golden);
+}
+
+#[test]
+fn golden_bytes_of_a_reference_and_of_its_body_hold() {
+    let reference = delivery(DeliveryKind::Reference {
+        recipients: vec![user("al"), user("b")],
+        envelopes: vec![envelope("b", "y", b"E")],
+        sender_entry: Some((user("al"), device("x"))),
+        chat: chat("g:1"),
+        referred: Referred::to(4, b"123456789"),
+    });
+    let golden: &[u8] = &[
+        1, 5, 3, 0, 5, 0, 0, 0, 77, 0, 0, 0, 0, 0, 2, 0, // head
+        2, 0, 0, 0, 5, 0, 0, 0, 2, b'a', b'l', 1, b'b', // recipients
+        2, b'a', b'l', 1, b'x', // sender
+        7, 0, 0, 0, 1, 1, 1, 0, b'b', b'y', b'E', // envelopes
+        3, b'g', b':', b'1', 4, 0, 0, 0, 0, 0, 0, 0, // chat, ordinal
+        9, 0, 0, 0, 0x26, 0x39, 0xf4, 0xcb, // length, CRC-32 (its check value)
+    ];
+    assert_eq!(&reference.encode()[..], golden);
+    let body = BodyRecord {
+        key: reference.body_key(),
+        record: Bytes::from_static(b"REC"),
+    };
+    let golden: &[u8] = &[
+        1, 1, 5, 0, 0, 0, 77, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, b'R', b'E', b'C',
+    ];
+    assert_eq!(&body.encode()[..], golden);
+}
+
+#[test]
+fn a_reference_means_one_record_and_no_other() {
+    let bytes = deliveries()[5].encode();
+    let view = DeliveryView::parse(&bytes).unwrap();
+    assert_eq!(view.body_key(), body().key);
+    let ViewKind::Reference(reference) = view.kind else {
+        panic!("not a reference");
+    };
+    assert_eq!(
+        reference.to.recipients().collect::<Vec<_>>(),
+        vec!["a", "c"]
+    );
+    assert_eq!(reference.to.sender(), Some(("a", "x")));
+    assert_eq!(reference.to.envelope("c", "z"), b"secret");
+    assert_eq!((reference.chat, reference.referred.ordinal), ("g:1", 9));
+    assert!(reference.referred.is(&body().record));
+    assert!(!reference.referred.is(b"\x00\xfe record"));
+    assert!(!reference.referred.is(b"\x00\xff recor"));
 }
 
 #[test]

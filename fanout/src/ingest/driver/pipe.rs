@@ -1,5 +1,6 @@
 //! The records of one partition between judged and committed: stored in any order, delivered in offset order.
 
+use bytes::Bytes;
 use hawser_engines::log::Produce;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -12,6 +13,8 @@ pub(super) struct Flight {
     pub(super) judged: Instant,
     /// What is to be given to the log yet, in order.
     pub(super) produce: VecDeque<Produce>,
+    /// What those refer to, to be sent before them.
+    pub(super) body: Option<Bytes>,
     stored: Option<Instant>,
     /// All of it was given to the log.
     given: Option<Instant>,
@@ -25,10 +28,17 @@ impl Flight {
             timestamp_ms,
             judged,
             produce: out.into(),
+            body: None,
             stored: None,
             given: None,
             unacknowledged: 0,
         }
+    }
+
+    /// With what its records refer to.
+    pub(super) fn with_body(mut self, body: Option<Bytes>) -> Self {
+        self.body = body;
+        self
     }
 
     /// The first of what it produces was given to the log.
@@ -153,7 +163,6 @@ impl Pipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use hawser_engines::log::Topic;
     use proptest::prelude::*;
 

@@ -423,12 +423,8 @@ impl Source {
             .stages
             .took(Stage::Judge, now.saturating_duration_since(self.asked));
         let produce = std::mem::take(&mut plan.produce);
-        self.pipe.push(Flight::new(
-            record.offset,
-            record.timestamp_ms,
-            now,
-            produce,
-        ))
+        let flight = Flight::new(record.offset, record.timestamp_ms, now, produce);
+        self.pipe.push(flight.with_body(plan.body.take()))
     }
 
     /// Does what a write is to do next.

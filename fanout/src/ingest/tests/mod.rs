@@ -7,6 +7,7 @@ mod groups;
 mod lanes;
 mod messages;
 mod pipeline;
+mod references;
 mod shared;
 
 use crate::ingest::{Core, Plan, Verdict};

@@ -15,6 +15,9 @@ impl Source {
     /// Gives the log what is stored, in offset order.
     pub(super) fn deliver(&mut self, now: Instant) -> Result<(), Failed> {
         while let Some((no, stored, flight)) = self.pipe.ready() {
+            if let Some(body) = flight.body.take() {
+                self.shared.send_body(&body, &flight.produce);
+            }
             while let Some(record) = flight.produce.front().cloned() {
                 match self.shared.log.produce(record, no, &self.done) {
                     Ok(()) => {
