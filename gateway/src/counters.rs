@@ -110,6 +110,8 @@ metrics! {
         Revocations = "hawser_revocations_total", "Live sessions closed because user, device or token was revoked (4003).";
         SlowReaders = "hawser_slow_readers_total", "Sessions closed because their bytes did not drain (4204).";
         Redirected = "hawser_redirected_total", "Hellos answered with the address of the node that owns the user's partition.";
+        GrownInPlace = "hawser_grown_in_place_total", "Live sessions that went on in the next generation of delivery without being told.";
+        Strays = "hawser_strays_total", "Live sessions told to come again because their user belongs to another core since delivery has grown.";
         SentHome = "hawser_sent_home_total", "Live sessions told that another node owns their partition.";
         Relocated = "hawser_relocated_total", "Sessions closed because the node drains (4300).";
         Panics = "hawser_panics_total", "Panics caught while serving one connection.";

@@ -341,8 +341,15 @@ impl World {
     fn resumes(&self, hello: &pb::Hello, user: &UserId, name: &DeviceId, at: u32) -> Option<u64> {
         let token = ResumeKey::new(&KEY).open(&hello.resume_token).ok()?;
         let generation = self.cluster.generation;
-        let claim =
-            resume::claim(hello, &token, user, name, generation, at, self.wall_ms()).ok()?;
+        let claim = resume::claim(
+            hello,
+            &token,
+            user,
+            name,
+            [(generation, at)],
+            self.wall_ms(),
+        )
+        .ok()?;
         let log = &self.cluster.delivery[at as usize];
         let state = resume::LogState {
             generation,

@@ -92,14 +92,16 @@ impl ApiServices {
     ) -> Result<(), ApiError> {
         let (sender, outcome) = sync_channel(1);
         let done: Arc<dyn Appended> = Arc::new(Told(sender));
+        let shape = self.log.shape(topic);
         let record = Produce {
             topic,
-            partition: partition(key, self.log.partitions(topic)),
+            partition: partition(key, shape.partitions),
             key: Bytes::copy_from_slice(key.as_bytes()),
             value,
             timestamp_ms: now_ms(),
         };
-        self.log.produce(record, 0, &done).map_err(refused)?;
+        let given = self.log.produce_in(shape.generation, record, 0, &done);
+        given.map_err(refused)?;
         let left = until.saturating_duration_since(Instant::now());
         match outcome.recv_timeout(left) {
             Ok(Ok(_)) => Ok(()),

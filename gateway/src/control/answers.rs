@@ -2,7 +2,7 @@
 //! "overloaded" when too many wait.
 
 use super::message::ToControl;
-use crate::deliver::partition::Opened;
+use crate::deliver::partition::{self, Opened};
 use crate::node::shared::NodeShared;
 use crate::reactor::inbox::ToCore;
 use crate::session::SessionId;
@@ -69,12 +69,14 @@ impl Answers {
             ToControl::ReadLog {
                 core,
                 session,
+                generation,
                 partition,
                 from,
                 max,
                 bytes,
             } => {
-                let result = self.log.read(Topic::Delivery, partition, from, max, bytes);
+                let read = || self.log.read(Topic::Delivery, partition, from, max, bytes);
+                let result = partition::of_one_generation(&*self.log, generation, read);
                 self.tell(
                     core,
                     ToCore::Replay {
@@ -91,8 +93,12 @@ impl Answers {
                 waker,
             } => {
                 let opened = Opened::open(&*self.log, partition, generation, &waker);
-                let result = opened.map(Box::new);
-                self.tell(core, ToCore::Opened { partition, result });
+                let opened = ToCore::Opened {
+                    generation,
+                    partition,
+                    result: opened.map(Box::new),
+                };
+                self.tell(core, opened);
             }
             ToControl::ClosePartition(partition) => drop(partition),
             // Not questions.
@@ -148,11 +154,18 @@ impl Answers {
                 );
             }
             ToControl::OpenPartition {
-                core, partition, ..
+                core,
+                partition,
+                generation,
+                ..
             } => {
                 let reason = "too many reads wait on this node".to_owned();
-                let result = Err(ReadError::Unavailable { reason });
-                self.tell(core, ToCore::Opened { partition, result });
+                let opened = ToCore::Opened {
+                    generation,
+                    partition,
+                    result: Err(ReadError::Unavailable { reason }),
+                };
+                self.tell(core, opened);
             }
             ToControl::ClosePartition(partition) => drop(partition),
             // The first things to be shed, without a word.

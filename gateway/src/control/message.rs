@@ -59,6 +59,8 @@ pub(crate) enum ToControl {
         core: usize,
         /// Who lags.
         session: SessionId,
+        /// Of `delivery`, that the partition is one of.
+        generation: u16,
         /// Delivery partition.
         partition: u32,
         /// First offset.
@@ -74,7 +76,7 @@ pub(crate) enum ToControl {
         core: usize,
         /// Which.
         partition: u32,
-        /// Whose cursors count.
+        /// Of `delivery`, that it is one of; whose cursors count.
         generation: u16,
         /// Woken by what comes.
         waker: Waker,

@@ -6,6 +6,7 @@ use super::marks::HighWaterMarks;
 use hawser_engines::log::{Consumer, Log, ReadError, Record, Start, Topic, Wake, Watermarks};
 use hawser_protocol::record::CursorRecord;
 use hawser_ring::Waker;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -143,9 +144,34 @@ impl Opened {
         generation: u16,
         core: &Waker,
     ) -> Result<Self, ReadError> {
-        let cursors = read_cursors(log, id, generation)?;
-        let partition = Partition::open(log, id, core)?;
-        Ok(Self { partition, cursors })
+        of_one_generation(log, generation, || {
+            let cursors = read_cursors(log, id, generation)?;
+            let partition = Partition::open(log, id, core)?;
+            Ok(Self { partition, cursors })
+        })
+    }
+}
+
+/// What a look at `delivery` gives, if all of it was at this generation.
+///
+/// # Errors
+/// The generation is over, or has not begun here: whoever asked is about to go over to another.
+pub(crate) fn of_one_generation<T>(
+    log: &dyn Log,
+    generation: u16,
+    look: impl FnOnce() -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    let over = || ReadError::Unavailable {
+        reason: format!("generation {generation} of delivery is not in use"),
+    };
+    if log.generation(Topic::Delivery) != generation {
+        return Err(over());
+    }
+    let found = look();
+    // Generations do not come back.
+    match log.generation(Topic::Delivery) == generation {
+        true => found,
+        false => Err(over()),
     }
 }
 
@@ -188,7 +214,8 @@ impl Partition {
     /// The log cannot be reached.
     pub(crate) fn open(log: &dyn Log, id: u32, core: &Waker) -> Result<Self, ReadError> {
         let Watermarks { low, high } = log.watermarks(Topic::Delivery, id)?;
-        let first = high.saturating_sub(WARM_RECORDS).max(low);
+        let seam = log.seam(Topic::Delivery, id)?;
+        let first = warm_from(high, seam).max(low);
         Ok(Self {
             id,
             delivery: Flagged::open(log, Topic::Delivery, id, Start::At(first), core)?,
@@ -198,6 +225,17 @@ impl Partition {
             warm_to: high,
             warm: false,
         })
+    }
+}
+
+/// Where the last records begin; where there is none is not counted, and never begun.
+fn warm_from(high: u64, seam: Option<Range<u64>>) -> u64 {
+    match seam {
+        Some(seam) if high > seam.end => match WARM_RECORDS.checked_sub(high - seam.end) {
+            Some(before) => seam.start.saturating_sub(before),
+            None => high - WARM_RECORDS,
+        },
+        _ => high.saturating_sub(WARM_RECORDS),
     }
 }
 
@@ -242,6 +280,18 @@ mod tests {
             }),
             retry_at_ms: 0,
         }
+    }
+
+    #[test]
+    fn the_last_records_are_counted_across_a_seam_and_a_ring_never_begins_in_one() {
+        assert_eq!(warm_from(10_000, None), 10_000 - WARM_RECORDS);
+        assert_eq!(warm_from(10, None), 0);
+        let seam = || Some(5_000..9_000);
+        assert_eq!(warm_from(5_000, seam()), 5_000 - WARM_RECORDS, "none since");
+        assert_eq!(warm_from(9_001, seam()), 5_001 - WARM_RECORDS);
+        assert_eq!(warm_from(9_000 + WARM_RECORDS, seam()), 5_000);
+        assert_eq!(warm_from(9_001 + WARM_RECORDS, seam()), 9_001);
+        assert_eq!(warm_from(30, Some(3..20)), 0);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Starting and stopping: listeners, mailboxes, one pinned thread per core, the control thread.
 
 use super::config::{NodeConfig, Services};
-use super::shards::Shards;
 use super::shared::NodeShared;
 use crate::accept::addresses::AddressTable;
 use crate::accept::listener::{BindError, Bound, bind_all};
@@ -17,7 +16,7 @@ use crate::reactor::inbox::ToCore;
 use crate::reactor::runtime;
 use axum::Router;
 use axum::routing::get;
-use hawser_engines::log::{ReadError, Topic};
+use hawser_engines::log::ReadError;
 use hawser_fanout::auth::Verifier;
 use hawser_fanout::history::History;
 use hawser_fanout::ingest::IngestShare;
@@ -113,10 +112,8 @@ pub fn start(
         inboxes.push((receiver, waker));
     }
     let (to_control, inbox) = mpsc::channel(CONTROL_QUEUE);
-    let partitions = services.log.partitions(Topic::Delivery);
     let node = Arc::new(NodeShared {
         clock: Clock::start(),
-        shards: Shards::new(partitions, u32::try_from(cores).unwrap_or(1)),
         counters: NodeCounters::new(cores),
         addresses: AddressTable::new(config.admission.of_address()),
         fresh: config.admission.fresh(),
@@ -312,7 +309,6 @@ impl NodeHandle {
             owners: self.node.owners.clone(),
             cores: self.node.cores.clone(),
             clock: self.node.clock,
-            shards: self.node.shards,
             counters: self.node.counters.owners().clone(),
             ingest,
             displaced: Box::new(move |words| {

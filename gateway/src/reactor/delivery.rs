@@ -200,6 +200,7 @@ impl Reactor {
             && !device.queued
             && !device.reading_log
             && device.session.reading(&self.settings).is_some()
+            && self.replay.span(device.partition).is_some()
         {
             device.queued = true;
             self.behind.push_back(id);
@@ -232,7 +233,7 @@ impl Reactor {
             let Some(from) = device.session.reading(&self.settings) else {
                 return;
             };
-            if !room {
+            if !room || self.replay.span(device.partition).is_none() {
                 return;
             }
             match self
@@ -291,6 +292,7 @@ impl Reactor {
         let asked = ToControl::ReadLog {
             core: self.index,
             session: connection.id,
+            generation: self.shape.generation,
             partition: device.partition,
             from,
             max: LOG_READ_RECORDS,

@@ -66,10 +66,17 @@ pub(crate) enum ToCore {
     Owners,
     /// Answer to `ToControl::OpenPartition`.
     Opened {
+        /// Of `delivery`, that it is one of.
+        generation: u16,
         /// Which.
         partition: u32,
         /// Open, or why not.
         result: Result<Box<Opened>, ReadError>,
+    },
+    /// The last session of a user of this core, on a core that the user does not belong to, has ended.
+    LeftElsewhere {
+        /// Who.
+        user: UserId,
     },
     /// Tell every session to move, then close what is left at the deadline.
     Drain {

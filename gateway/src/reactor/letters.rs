@@ -75,7 +75,16 @@ impl Reactor {
                 self.hold_what_is_ours();
                 self.send_all_home();
             }
-            ToCore::Opened { partition, result } => self.opened(partition, result),
+            ToCore::Opened {
+                generation,
+                partition,
+                result,
+            } => self.opened(generation, partition, result),
+            ToCore::LeftElsewhere { user } => {
+                if self.users.sessions(user.as_str()).is_empty() {
+                    self.tell(user, false);
+                }
+            }
             ToCore::Drain { deadline_ms } => self.drain(deadline_ms),
             ToCore::Asked(question) => self.question(*question),
             ToCore::Stop => self.stop(),

@@ -6,6 +6,7 @@ mod arrivals;
 pub(crate) mod core;
 mod delivery;
 mod frames;
+mod growing;
 pub(crate) mod guard;
 pub(crate) mod inbox;
 mod letters;

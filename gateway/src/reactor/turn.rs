@@ -17,7 +17,7 @@ use crate::session::SessionId;
 use crate::session::connection::Connection;
 use crate::session::pool::Pool;
 use ahash::AHashMap;
-use hawser_engines::log::{Record, Topic};
+use hawser_engines::log::{Record, Shape, Topic};
 use hawser_protocol::ids::UserId;
 use hawser_protocol::resume::ResumeKey;
 use hawser_protocol::server::{Action, Now, Settings};
@@ -85,7 +85,10 @@ pub(crate) struct Reactor {
     pub(super) pool: Pool,
     pub(super) scratch: Scratch,
     pub(super) resume_key: ResumeKey,
-    pub(super) delivery_generation: u16,
+    /// Of `delivery`, as this core has gone over to it.
+    pub(super) shape: Shape,
+    /// When sessions that belong to other cores are closed.
+    pub(super) strays_at_ms: Option<u64>,
     /// Users whose coming (or going) the control thread had no room for.
     pub(super) untold: AHashMap<UserId, bool>,
     /// Clients that were told when to come again.
@@ -164,7 +167,8 @@ impl Reactor {
             pool: Pool::default(),
             scratch: Scratch::default(),
             resume_key: ResumeKey::new(&config.resume_key),
-            delivery_generation: node.log.generation(Topic::Delivery),
+            shape: node.log.shape(Topic::Delivery),
+            strays_at_ms: None,
             untold: AHashMap::new(),
             promises: Promises::default(),
             client_hash: ahash::RandomState::new(),

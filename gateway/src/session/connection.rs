@@ -96,7 +96,7 @@ pub(crate) struct Device {
     pub(crate) told: u32,
     /// A read of the log below the ring is under way.
     pub(crate) reading_log: bool,
-    /// When the last resume token was made, monotonic milliseconds.
+    /// When the last resume token was made, monotonic milliseconds; 0: a fresh one is due.
     pub(crate) token_at_ms: u64,
 }
 

@@ -65,6 +65,8 @@ pub(super) struct Source {
     partition: u32,
     generation: u16,
     config: IngestConfig,
+    /// The generation of `delivery` that plans are for.
+    delivery: u16,
     address: Address,
     done: Arc<dyn Appended>,
     phase: Phase,
@@ -103,7 +105,7 @@ impl Source {
         shared: &Arc<Shared>,
         bell: &Arc<Bell>,
         (partition, source): (u32, usize),
-        (config, generation): (IngestConfig, u16),
+        (config, generation, delivery): (IngestConfig, u16, u16),
         now: Instant,
     ) -> Self {
         let address = Address {
@@ -118,6 +120,7 @@ impl Source {
             partition,
             generation,
             config,
+            delivery,
             address,
             done,
             phase: match shared.config.share {

@@ -16,7 +16,12 @@ impl Source {
     pub(super) fn deliver(&mut self, now: Instant) -> Result<(), Failed> {
         while let Some((no, stored, flight)) = self.pipe.ready() {
             while let Some(record) = flight.produce.front().cloned() {
-                match self.shared.log.produce(record, no, &self.done) {
+                let log = &self.shared.log;
+                let given = match record.topic {
+                    Topic::Delivery => log.produce_in(self.delivery, record, no, &self.done),
+                    _ => log.produce(record, no, &self.done),
+                };
+                match given {
                     Ok(()) => {
                         self.refused_since = None;
                         flight.gave();
