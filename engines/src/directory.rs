@@ -2,6 +2,7 @@
 //! Group membership here is a view of the log, applied by seq; the log decides.
 
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
+pub use hawser_protocol::revocation::Revocation;
 use serde::{Deserialize, Serialize};
 
 /// A user (the seed's User {user_id, name, phone, status, profile_pic}).
@@ -55,40 +56,6 @@ pub struct Group {
     pub admins: Vec<String>,
     /// Seq of the last applied change.
     pub write_seq: u64,
-}
-
-/// Tokens that are void before they expire. There is one entry per user, device and token; a later one
-/// takes its place, extended and never shortened, until a pardon lifts a user's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revocation {
-    /// Tokens of a user issued up to `until_ms`; `None`: all, for ever (a ban).
-    User {
-        /// Whose.
-        user: UserId,
-        /// Milliseconds since 1970, inclusive.
-        until_ms: Option<u64>,
-    },
-    /// Tokens of one device issued up to `until_ms`; `None`: all, for ever.
-    Device {
-        /// Whose.
-        user: UserId,
-        /// Which.
-        device: DeviceId,
-        /// Milliseconds since 1970, inclusive.
-        until_ms: Option<u64>,
-    },
-    /// One token.
-    Token {
-        /// Its `jti`, at most 256 bytes.
-        jti: String,
-        /// Its `exp`, milliseconds: after that the entry is dropped.
-        expires_at_ms: u64,
-    },
-    /// Lifts a user's revocation; stays in the list, so that every reader sees it.
-    Pardon {
-        /// Whose.
-        user: UserId,
-    },
 }
 
 /// Entries of the list of revocations; one more is refused `Taken`. About 200 bytes each.
@@ -176,11 +143,12 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// See [`DirectoryError`].
     fn delete_user(&self, id: &UserId) -> Result<(), DirectoryError>;
-    /// Adds to the list of revocations, or extends what is there for the same user, device or token.
+    /// Adds to the list of revocations, or extends what is there for the same user, device or token. The cursor of the
+    /// entry, from 1: whoever has read the list up to there knows of it, or of what took its place.
     ///
     /// # Errors
     /// See [`DirectoryError`]; `Taken` when the list is full.
-    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError>;
+    fn put_revocation(&self, revocation: &Revocation) -> Result<u64, DirectoryError>;
     /// Entries put or extended after `cursor` (0: all that count), oldest first, at most `limit`, each
     /// with the cursor to ask from next. A cursor from before the list was lost starts over. What was put
     /// before a call began is never skipped by a cursor that the call returns.

@@ -7,6 +7,7 @@ use hawser_protocol::record::{
     EphemeralPresence, EphemeralRecord, GroupOp, SourceRecord,
 };
 use hawser_protocol::resume::{ResumeKey, ResumeToken};
+use hawser_protocol::revocation::Revocation;
 
 use crate::frames;
 
@@ -131,7 +132,12 @@ fn samples() -> Option<Vec<Vec<u8>>> {
         }),
         delivery(DeliveryKind::Revoke {
             user: user.clone(),
-            device: Some(device.clone()),
+            number: 7,
+            revocation: Revocation::Device {
+                user: user.clone(),
+                device: device.clone(),
+                until_ms: Some(1_700_000_000_000),
+            },
             reason: "stolen".to_owned(),
         }),
     ]);

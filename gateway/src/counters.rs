@@ -108,6 +108,8 @@ metrics! {
         IdleTimeouts = "hawser_idle_timeouts_total", "Sessions closed for want of a heartbeat (4203).";
         TokenExpiries = "hawser_token_expiries_total", "Live sessions closed because their token expired (4100).";
         Revocations = "hawser_revocations_total", "Live sessions closed because user, device or token was revoked (4003).";
+        RevocationsLearnt = "hawser_revocations_learnt_total", "Revocations, and pardons, that a delivery partition told of before the directory's list did.";
+        RevocationsNotLearnt = "hawser_revocations_not_learnt_total", "The same beyond the bound: sessions are closed, newcomers refused once the list is read.";
         SlowReaders = "hawser_slow_readers_total", "Sessions closed because their bytes did not drain (4204).";
         Redirected = "hawser_redirected_total", "Hellos answered with the address of the node that owns the user's partition.";
         SentHome = "hawser_sent_home_total", "Live sessions told that another node owns their partition.";

@@ -111,7 +111,7 @@ impl Directory for Counted<dyn Directory> {
     fn delete_user(&self, id: &UserId) -> Result<(), DirectoryError> {
         self.asked().delete_user(id)
     }
-    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError> {
+    fn put_revocation(&self, revocation: &Revocation) -> Result<u64, DirectoryError> {
         self.asked().put_revocation(revocation)
     }
     fn revocations_after(

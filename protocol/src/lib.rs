@@ -13,6 +13,7 @@ pub mod ownership;
 pub mod partition;
 pub mod record;
 pub mod resume;
+pub mod revocation;
 pub mod server;
 
 /// Control frames, generated from `proto/hawser.proto`.

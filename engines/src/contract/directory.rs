@@ -3,7 +3,9 @@
 use super::{Fact, run, unique};
 use crate::directory::{Device, Directory, DirectoryError, Group, Revocation, User};
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 /// Runs all facts; `make` may give the same directory each time.
 pub fn directory_suite(make: impl Fn() -> Arc<dyn Directory>) {
@@ -223,9 +225,9 @@ fn race(directory: &Arc<dyn Directory>) {
     assert_eq!(won, 1);
 }
 
-fn put(directory: &Arc<dyn Directory>, revocation: &Revocation) {
+fn put(directory: &Arc<dyn Directory>, revocation: &Revocation) -> u64 {
     let outcome = directory.put_revocation(revocation);
-    outcome.expect("a healthy directory takes a revocation");
+    outcome.expect("a healthy directory takes a revocation")
 }
 
 /// What is after a cursor, in pages of two, and the cursor then.
@@ -283,7 +285,11 @@ fn revocations(directory: &Arc<dyn Directory>) {
         },
         Revocation::Pardon { user: id() },
     ];
-    all.iter().for_each(|one| put(directory, one));
+    for one in &all {
+        let at = put(directory, one);
+        let found = directory.revocations_after(at - 1, 1);
+        assert_eq!(found, Ok(vec![(at, one.clone())]), "it is where it says");
+    }
     let mut read = read_on(directory, &mut cursor);
     read.retain(|one| all.contains(one));
     assert_eq!(read, all);
@@ -363,15 +369,17 @@ fn revocations_at_once(directory: &Arc<dyn Directory>) {
     let mut cursor = end(directory);
     let mut seen = Vec::new();
     std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|w| scope.spawn(move || (0..EACH).for_each(|n| put(directory, &token(w, n)))))
+        let writers: Vec<ScopedJoinHandle<'_, Vec<u64>>> = (0..WRITERS)
+            .map(|w| scope.spawn(move || (0..EACH).map(|n| put(directory, &token(w, n))).collect()))
             .collect();
-        while !writers
-            .iter()
-            .all(std::thread::ScopedJoinHandle::is_finished)
-        {
+        while !writers.iter().all(ScopedJoinHandle::is_finished) {
             seen.extend(read_on(directory, &mut cursor));
         }
+        let places = writers
+            .into_iter()
+            .flat_map(|w| w.join().expect("no panic"));
+        let places: BTreeSet<u64> = places.collect();
+        assert_eq!(places.len(), WRITERS * EACH, "each has a place of its own");
     });
     seen.extend(read_on(directory, &mut cursor));
     for writer in 0..WRITERS {

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 pub(super) enum Outcome {
     Appended(u64),
     Stored(Result<(), StoreError>),
-    Directory(Result<(), DirectoryError>),
+    Directory(Result<u64, DirectoryError>),
 }
 
 /// Where every durable partition stands, by (topic, partition).

@@ -89,6 +89,11 @@ impl EmbeddedDirectory {
     }
 
     fn change(&self, op: DirectoryOp) -> Result<(), DirectoryError> {
+        self.numbered(op).map(drop)
+    }
+
+    /// Makes a change; the place in the list of revocations of one that adds to it.
+    fn numbered(&self, op: DirectoryOp) -> Result<u64, DirectoryError> {
         if let Some(reason) = self.0.down() {
             return Err(unavailable(reason));
         }
@@ -182,9 +187,9 @@ impl Directory for EmbeddedDirectory {
         self.change(DirectoryOp::DeleteUser(id.clone()))
     }
 
-    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError> {
+    fn put_revocation(&self, revocation: &Revocation) -> Result<u64, DirectoryError> {
         let now_ms = self.0.now_ms();
-        self.change(DirectoryOp::PutRevocation(revocation.clone(), now_ms))
+        self.numbered(DirectoryOp::PutRevocation(revocation.clone(), now_ms))
     }
 
     fn revocations_after(
@@ -196,9 +201,10 @@ impl Directory for EmbeddedDirectory {
     }
 }
 
-/// Adds one change to the transaction; nothing of it when it fails.
-pub(super) fn apply(txn: &mut Txn<'_>, op: &DirectoryOp) -> Result<(), DirectoryError> {
-    match op {
+/// Adds one change to the transaction; nothing of it when it fails. The place in the list of revocations of one that adds
+/// to it, else 0.
+pub(super) fn apply(txn: &mut Txn<'_>, op: &DirectoryOp) -> Result<u64, DirectoryError> {
+    let done = match op {
         DirectoryOp::CreateUser(user) => {
             if read(txn, &user_key(&user.user_id))?.is_some() {
                 return Err(DirectoryError::Taken { field: "user_id" });
@@ -214,9 +220,10 @@ pub(super) fn apply(txn: &mut Txn<'_>, op: &DirectoryOp) -> Result<(), Directory
         DirectoryOp::ApplyGroup(group, write_seq) => apply_group(txn, group, *write_seq),
         DirectoryOp::DeleteUser(id) => delete_user(txn, id),
         DirectoryOp::PutRevocation(revocation, now_ms) => {
-            revocations::put(txn, revocation, *now_ms)
+            return revocations::put(txn, revocation, *now_ms);
         }
-    }
+    };
+    done.map(|()| 0)
 }
 
 pub(super) fn read(txn: &Txn<'_>, key: &[u8]) -> Result<Option<fjall::Slice>, DirectoryError> {

@@ -183,7 +183,7 @@ impl Directory for PostgresDirectory {
         })
     }
 
-    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError> {
+    fn put_revocation(&self, revocation: &Revocation) -> Result<u64, DirectoryError> {
         let revocation = revocation.clone();
         self.0.call(Repeat::Safe, move |db| {
             let revocation = revocation.clone();

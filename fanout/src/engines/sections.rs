@@ -162,8 +162,8 @@ settings_section! {
         /// than this, seconds.
         lag_ready_s: u32 = 60, 1 ..= 86400;
         /// How often revocations are read from the directory, milliseconds; a revoked token is refused that much later
-        /// at most.
-        revocations_ms: u32 = 2000, 100 ..= 5000;
+        /// at most. Nodes that serve the user learn of it at once, from the log.
+        revocations_ms: u32 = 500, 100 ..= 5000;
     }
 }
 

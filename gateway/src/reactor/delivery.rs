@@ -106,7 +106,7 @@ impl Reactor {
         self.replay
             .push(id, record.offset, &record.value, recipients);
         if let ViewKind::Revoke(revoke) = &view.kind {
-            return self.revoke(revoke.user, revoke.device, revoke.reason);
+            return self.revoke(revoke);
         }
         let mut targets = std::mem::take(&mut self.scratch.targets);
         for user in prepared.recipients() {
@@ -226,13 +226,15 @@ impl Reactor {
     fn pull_for(&mut self, connection: &mut Connection) {
         for _ in 0..RECORDS_PER_PULL {
             let room = connection.output.waiting() < WAITING_BYTES_MAX;
+            let open = connection.is_open();
             let Role::Session(device) = &mut connection.role else {
                 return;
             };
             let Some(from) = device.session.reading(&self.settings) else {
                 return;
             };
-            if !room {
+            // One that was closed while it was on the list gets nothing after its close.
+            if !room || !open {
                 return;
             }
             match self

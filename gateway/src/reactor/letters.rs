@@ -82,16 +82,6 @@ impl Reactor {
         }
     }
 
-    /// Closes a user's sessions: all, or one device's.
-    pub(super) fn revoke(&mut self, user: &str, device: Option<&str>, reason: &str) {
-        let sessions = self.users.sessions(user).iter();
-        let concerned = sessions.filter(|p| device.is_none_or(|d| p.device.as_str() == d));
-        let concerned: Vec<SessionId> = concerned.map(|p| p.session).collect();
-        for session in concerned {
-            self.close_with(session, ErrorCode::Revoked, CloseCode::Revoked, reason);
-        }
-    }
-
     /// The list of revocations is new.
     fn recheck(&mut self) {
         for session in self.all_sessions() {

@@ -16,6 +16,7 @@ mod reading;
 mod replies;
 mod rested;
 mod resuming;
+mod revoking;
 pub(crate) mod runtime;
 mod sockets;
 #[cfg(test)]

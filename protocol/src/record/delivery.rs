@@ -2,11 +2,13 @@
 //! there. The owned form, for who writes it; the edge reads through [`super::DeliveryView`].
 
 use super::delivery_view::{DeliveryView, ViewKind};
+use super::revoke::put_revoke;
 use super::write::Writer;
 use super::{RecordError, encode_envelopes};
 use crate::ids::{ChatId, DeviceId, Seq, UserId};
 use crate::message::Envelope;
 use crate::pb;
+use crate::revocation::Revocation;
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -70,12 +72,14 @@ pub enum DeliveryKind {
         /// Log time, milliseconds.
         ts_ms: u64,
     },
-    /// Sessions to close at once: a ban, a revoked device.
+    /// What is revoked from here on: a ban, a device, a token; or that a ban is lifted.
     Revoke {
-        /// Whose.
+        /// Whose sessions are judged; that of `revocation`, where it names one.
         user: UserId,
-        /// Which device; `None`: all.
-        device: Option<DeviceId>,
+        /// Place of the revocation in the directory's list: whoever has read the list up to there learns nothing new.
+        number: u64,
+        /// What is revoked, or lifted.
+        revocation: Revocation,
         /// For the closing frame; at most 256 bytes.
         reason: String,
     },
@@ -129,13 +133,12 @@ impl DeliveryRecord {
             }
             DeliveryKind::Revoke {
                 user,
-                device,
+                number,
+                revocation,
                 reason,
             } => {
                 let mut out = self.begin(REVOKE, 256);
-                let device = device.as_ref().map_or("", DeviceId::as_str);
-                out.short(user.as_str()).short(device);
-                out.long(reason.as_bytes());
+                put_revoke(&mut out, user, *number, revocation, reason);
                 out.finish()
             }
         }
@@ -174,7 +177,8 @@ impl DeliveryRecord {
             },
             ViewKind::Revoke(revoke) => DeliveryKind::Revoke {
                 user: UserId::new(revoke.user)?,
-                device: revoke.device.map(DeviceId::new).transpose()?,
+                number: revoke.number,
+                revocation: revoke.revocation()?,
                 reason: revoke.reason.into(),
             },
         };

@@ -2,6 +2,7 @@
 
 use super::delivery::{MESSAGE, RECEIPT, RESULT, REVOKE};
 use super::read::Reader;
+use super::revoke::{RevokeView, parse_revoke};
 use super::{Envelopes, RecordError};
 use crate::ids::Seq;
 use crate::limits::{FRAME_BYTES_MAX, GROUP_MEMBERS_MAX, USER_ID_BYTES_MAX};
@@ -11,8 +12,6 @@ use std::ops::Range;
 
 /// All members of a group in one partition (those a change removes were among them before it).
 const RECIPIENTS_MAX: usize = GROUP_MEMBERS_MAX;
-/// Text of a revocation, bytes.
-const REASON_BYTES_MAX: usize = 256;
 
 /// A checked delivery record, borrowed from the log record's value.
 #[derive(Debug, Clone)]
@@ -36,7 +35,7 @@ pub enum ViewKind<'a> {
     Result(ResultView<'a>),
     /// Watermarks moved.
     Receipt(ReceiptView<'a>),
-    /// Sessions to close.
+    /// What is revoked, or lifted: sessions are judged anew.
     Revoke(RevokeView<'a>),
 }
 
@@ -74,17 +73,6 @@ pub struct ReceiptView<'a> {
     pub read: Seq,
     /// Log time, milliseconds.
     pub ts_ms: u64,
-}
-
-/// Sessions to close.
-#[derive(Debug, Clone, Copy)]
-pub struct RevokeView<'a> {
-    /// Whose.
-    pub user: &'a str,
-    /// Which device; `None`: all.
-    pub device: Option<&'a str>,
-    /// For the closing frame.
-    pub reason: &'a str,
 }
 
 impl<'a> DeliveryView<'a> {
@@ -238,15 +226,6 @@ fn parse_receipt<'a>(reader: &mut Reader<'a>) -> Result<ReceiptView<'a>, RecordE
         delivered: reader.seq()?,
         read: reader.seq()?,
         ts_ms: reader.u64()?,
-    })
-}
-
-fn parse_revoke<'a>(reader: &mut Reader<'a>) -> Result<RevokeView<'a>, RecordError> {
-    let (user, device) = (reader.short("user")?, reader.short("device")?);
-    Ok(RevokeView {
-        user,
-        device: (!device.is_empty()).then_some(device),
-        reason: reader.text("reason", REASON_BYTES_MAX)?,
     })
 }
 

@@ -12,6 +12,7 @@ mod delivery_view;
 mod envelopes;
 mod ephemeral;
 mod read;
+mod revoke;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -19,11 +20,10 @@ mod write;
 
 pub use cursor::{CursorRecord, DeviceCursor};
 pub use delivery::{DeliveryKind, DeliveryRecord};
-pub use delivery_view::{
-    DeliveryView, MessageView, ReceiptView, Recipients, ResultView, RevokeView, ViewKind,
-};
+pub use delivery_view::{DeliveryView, MessageView, ReceiptView, Recipients, ResultView, ViewKind};
 pub use envelopes::{EnvelopeEntry, Envelopes, encode_envelopes};
 pub use ephemeral::{EphemeralPresence, EphemeralRecord};
+pub use revoke::RevokeView;
 pub use source::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GroupOp, LaneOp, SourceRecord};
 
 use crate::ids::IdError;

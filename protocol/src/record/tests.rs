@@ -4,6 +4,7 @@ use crate::lanes::Lanes;
 use crate::limits::{BODY_BYTES_MAX, ENVELOPES_MAX};
 use crate::message::{Envelope, MessageType, Send};
 use crate::pb;
+use crate::revocation::Revocation;
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -129,17 +130,44 @@ fn deliveries() -> Vec<DeliveryRecord> {
             read: Seq(8),
             ts_ms: 7,
         }),
-        delivery(DeliveryKind::Revoke {
-            user: user("a"),
-            device: None,
-            reason: "banned".into(),
-        }),
-        delivery(DeliveryKind::Revoke {
-            user: user("a"),
-            device: Some(device("x")),
-            reason: String::new(),
-        }),
     ]
+}
+
+fn revokes() -> Vec<DeliveryRecord> {
+    let all = [
+        Revocation::User {
+            user: user("a"),
+            until_ms: None,
+        },
+        Revocation::User {
+            user: user("a"),
+            until_ms: Some(u64::MAX),
+        },
+        Revocation::Device {
+            user: user("a"),
+            device: device("x"),
+            until_ms: Some(0),
+        },
+        Revocation::Device {
+            user: user("a"),
+            device: device("x"),
+            until_ms: None,
+        },
+        Revocation::Token {
+            jti: "ü/'".into(),
+            expires_at_ms: 9,
+        },
+        Revocation::Pardon { user: user("a") },
+    ];
+    let of = |revocation| {
+        delivery(DeliveryKind::Revoke {
+            user: user("a"),
+            number: 1 << 40,
+            revocation,
+            reason: "banned".into(),
+        })
+    };
+    all.map(of).into()
 }
 
 fn cursors() -> CursorRecord {
@@ -178,7 +206,7 @@ fn encodings() -> Vec<(Bytes, Decode)> {
     for record in sources() {
         all.push((record.encode(), |b| SourceRecord::decode(b).map(drop)));
     }
-    for record in deliveries() {
+    for record in deliveries().into_iter().chain(revokes()) {
         all.push((record.encode(), |b| DeliveryRecord::decode(b).map(drop)));
     }
     for record in ephemerals() {
@@ -193,7 +221,7 @@ fn records_come_back_as_they_went_in() {
     for record in sources() {
         assert_eq!(SourceRecord::decode(&record.encode()), Ok(record));
     }
-    for record in deliveries() {
+    for record in deliveries().into_iter().chain(revokes()) {
         assert_eq!(DeliveryRecord::decode(&record.encode()), Ok(record));
     }
     for record in ephemerals() {
