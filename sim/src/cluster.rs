@@ -14,6 +14,7 @@ use hawser_protocol::ids::{ChatId, Seq};
 use hawser_protocol::lanes::Lanes;
 use hawser_protocol::partition::partition;
 use hawser_protocol::record::{DeliveryKind, DeliveryRecord, SourceRecord};
+use hawser_protocol::revocation::Revocation;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -65,6 +66,8 @@ pub(crate) struct Cluster {
     pub(crate) delivery: Vec<Delivery>,
     /// Of the delivery topic.
     pub(crate) generation: u16,
+    /// The directory's list of revocations, from place 1, each as it was put.
+    pub(crate) revocations: Vec<Revocation>,
     /// What edges read of groups in relaxed order, from the first.
     pub(crate) lane_news: Vec<(ChatId, Lanes)>,
     pub(crate) store: Arc<MemoryStore>,
@@ -98,6 +101,7 @@ impl Cluster {
             source: (0..SOURCES).map(|_| Vec::new()).collect(),
             delivery: (0..DELIVERIES).map(|_| Delivery::default()).collect(),
             generation: 1,
+            revocations: Vec::new(),
             lane_news: Vec::new(),
             history: History::new(port),
             store,

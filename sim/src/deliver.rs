@@ -5,7 +5,7 @@ use crate::edge::{Conn, edge_of};
 use crate::world::{ConnId, EDGES, Event, World};
 use bytes::Bytes;
 use hawser_protocol::frame::{Deliver, DeliverFlags, ServerFrame};
-use hawser_protocol::ids::ClientMsgId;
+use hawser_protocol::ids::{ClientMsgId, Seq};
 use hawser_protocol::message::MessageRecord;
 use hawser_protocol::pb;
 use hawser_protocol::record::DeliveryKind;
@@ -36,8 +36,12 @@ impl World {
                 let Some(entry) = entry.cloned() else {
                     break;
                 };
+                self.edges[edge].taken.insert(partition, offset + 1);
+                if entry.record.source_seq == Seq::NONE {
+                    self.control(edge, &entry.record);
+                    continue;
+                }
                 let edge = &mut self.edges[edge];
-                edge.taken.insert(partition, offset + 1);
                 let place = (entry.record.source_seq, entry.record.sub_index);
                 let mark = edge.marks.entry((partition, entry.record.source_partition));
                 let mark = mark.or_default();
@@ -116,6 +120,7 @@ impl World {
 
     /// Puts one record on the wire, and notes it.
     fn put(&mut self, conn: ConnId, offset: u64, entry: &Entry) {
+        self.may_have(conn, offset);
         let Some(c) = self.conns.get_mut(&conn) else {
             return;
         };

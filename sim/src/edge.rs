@@ -2,8 +2,10 @@
 
 use crate::Break;
 use crate::cluster::{DELIVERIES, Entry};
+use crate::revoke;
 use crate::world::{ConnId, DeviceNo, EDGES, Event, World};
 use bytes::Bytes;
+use hawser_fanout::auth::{Claims, Standing};
 use hawser_protocol::frame::{ClientFrame, ServerFrame};
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
 use hawser_protocol::lanes::Lanes;
@@ -36,6 +38,9 @@ pub(crate) struct Edge {
     pub(crate) lanes: BTreeMap<ChatId, Lanes>,
     /// Records read that tell of lanes.
     pub(crate) lanes_read: usize,
+    /// Revocations, as far as this node knows, and how much of the list it has read.
+    pub(crate) standing: Standing,
+    pub(crate) list_read: usize,
 }
 
 /// One connection, as its edge holds it.
@@ -48,6 +53,8 @@ pub(crate) struct Conn {
     pub(crate) partition: u32,
     pub(crate) timeout_at: Option<u64>,
     pub(crate) session: Option<Session>,
+    /// What its token says.
+    pub(crate) claims: Option<Claims>,
     acked: Option<u64>,
     /// When the last byte in each direction arrives: TCP keeps the order.
     to_edge_at: u64,
@@ -125,6 +132,7 @@ impl World {
             partition,
             timeout_at: None,
             session: None,
+            claims: None,
             acked: None,
             to_edge_at: 0,
             to_device_at: 0,
@@ -221,6 +229,7 @@ impl World {
             self.edges[edge].taken.insert(partition, end);
         }
         self.edges[edge].down = false;
+        self.edge_learns(edge);
         self.await_lane_news(edge);
     }
 
@@ -286,9 +295,12 @@ impl World {
             return;
         };
         let (user, name, partition) = (c.user.clone(), c.name.clone(), c.partition);
-        let expires: u64 = hello.token.parse().unwrap_or(0);
+        let (expires, claims) = revoke::claims_of(&hello.token, &user, &name);
         if expires <= self.wall_ms() {
             return self.edge_close(conn, 4100);
+        }
+        if !self.admit(conn, claims) {
+            return;
         }
         self.displace(conn, &user, &name);
         let head = self.taken(partition);
@@ -411,8 +423,12 @@ impl World {
                 }
                 Action::VerifyToken(token) => {
                     let mut out = Vec::new();
+                    let (expires, claims) = revoke::claims_of(&token, &user, &device);
+                    if !self.admit(conn, claims) {
+                        return;
+                    }
                     if let Some(session) = self.session(conn) {
-                        session.token_accepted(token.parse().unwrap_or(0), &mut out);
+                        session.token_accepted(expires, &mut out);
                     }
                     self.act(conn, out);
                 }

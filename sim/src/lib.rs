@@ -17,6 +17,7 @@ mod lanes;
 mod oracle;
 mod owners;
 mod reference;
+mod revoke;
 mod scroll;
 mod store;
 mod storm;
@@ -41,17 +42,20 @@ pub enum Break {
     Resume,
     /// What ingest writes for other lanes of a group is sometimes lost.
     Lanes,
+    /// The edge leaves out the records of revocations.
+    Revoke,
 }
 
 impl Break {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Dedup,
         Self::Commit,
         Self::Store,
         Self::Disk,
         Self::Resume,
         Self::Lanes,
+        Self::Revoke,
     ];
 }
 
@@ -100,6 +104,10 @@ pub struct Outcome {
     pub sent_on: u64,
     /// Messages stored in a lane that is not the group's own.
     pub in_lanes: u64,
+    /// Sessions that were closed or turned away because their token was revoked.
+    pub revoked: u64,
+    /// Revocations that an edge learnt from the delivery log before it read the list.
+    pub learnt: u64,
     /// The first promise that was broken.
     pub violation: Option<Violation>,
 }

@@ -42,6 +42,8 @@ pub(crate) struct Evidence {
     pub(crate) replayed: u64,
     pub(crate) recovered: u64,
     pub(crate) unrecovered: u64,
+    pub(crate) revoked: u64,
+    pub(crate) learnt: u64,
 }
 
 /// What came on one connection.

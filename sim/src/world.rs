@@ -8,7 +8,7 @@ use crate::{Break, Options};
 use bytes::Bytes;
 use hawser_protocol::client::{Batch, Chance, Now};
 use hawser_protocol::pb;
-use hawser_protocol::record::SourceRecord;
+use hawser_protocol::record::{DeliveryRecord, SourceRecord};
 use hawser_protocol::server;
 use std::collections::BTreeMap;
 
@@ -79,6 +79,15 @@ pub(crate) enum Event {
     },
     /// An edge reads which groups are in relaxed order.
     LaneNews {
+        edge: usize,
+        boot: u32,
+    },
+    /// A revocation, or a pardon, reaches the delivery log.
+    Told {
+        record: Box<DeliveryRecord>,
+    },
+    /// An edge reads the list of revocations.
+    List {
         edge: usize,
         boot: u32,
     },
@@ -306,6 +315,8 @@ impl World {
             } => self.appended(conn, &source, appended, told),
             Event::Page { conn, request } => self.edge_page(conn, &request),
             Event::Consume { edge, boot } => self.consume(edge, boot),
+            Event::Told { record } => self.told(*record),
+            Event::List { edge, boot } => self.read_list(edge, boot),
             Event::LaneNews { edge, boot } => self.learn_lanes(edge, boot),
             Event::Ingest { epoch, step, turn } => self.ingest(epoch, step, turn),
         }
