@@ -1,4 +1,4 @@
-//! Ephemeral signals: typing and presence records, never stored, never replayed.
+//! Ephemeral signals: typing, presence and who serves a guest: records that are never stored, never replayed.
 
 use bytes::Bytes;
 use hawser_engines::log::{Produce, Topic};
@@ -7,7 +7,7 @@ use hawser_engines::store::{Store, StoreError};
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::partition::partition;
-use hawser_protocol::record::{EphemeralPresence, EphemeralRecord};
+use hawser_protocol::record::{EphemeralPresence, EphemeralRecord, Served};
 use std::collections::BTreeMap;
 
 /// Largest group in which typing is told; in a larger one nobody looks at it and every keystroke
@@ -73,6 +73,19 @@ pub fn presence(user: &UserId, state: Presence, partitions: u32, now_ms: u64) ->
         partition: partition(user.as_str(), partitions),
         key: Bytes::copy_from_slice(user.as_str().as_bytes()),
         value: record.encode(),
+        timestamp_ms: now_ms,
+    }
+}
+
+/// The record that tells every node that a device has its session at one.
+#[must_use]
+pub fn served(served: &Served, partitions: u32, now_ms: u64) -> Produce {
+    let user = served.user.as_str();
+    Produce {
+        topic: Topic::ChatPresence,
+        partition: partition(user, partitions),
+        key: Bytes::copy_from_slice(user.as_bytes()),
+        value: EphemeralRecord::Served(served.clone()).encode(),
         timestamp_ms: now_ms,
     }
 }

@@ -1,10 +1,11 @@
 //! Records between the tiers, and sealed resume tokens.
 
 use bytes::Bytes;
-use hawser_protocol::ids::{ChatId, ClientMsgId, Seq, UserId};
+use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
+use hawser_protocol::ownership::NodeName;
 use hawser_protocol::record::{
     CursorRecord, DeliveryKind, DeliveryRecord, DeliveryView, DeviceCursor, Envelopes,
-    EphemeralPresence, EphemeralRecord, GroupOp, SourceRecord,
+    EphemeralPresence, EphemeralRecord, GroupOp, Served, SourceRecord,
 };
 use hawser_protocol::resume::{ResumeKey, ResumeToken};
 
@@ -189,5 +190,18 @@ fn ephemeral(user: &UserId, chat: &ChatId, recipients: &[UserId]) -> Vec<Vec<u8>
         state: EphemeralPresence::Offline,
         last_seen_ms: 5,
     };
-    vec![typing.encode().to_vec(), presence.encode().to_vec()]
+    let node = NodeName::new("edge-1").into_iter();
+    let served = DeviceId::new("phone")
+        .into_iter()
+        .zip(node)
+        .map(|(device, node)| {
+            EphemeralRecord::Served(Served {
+                user: user.clone(),
+                device,
+                node,
+                began_ms: 5,
+            })
+        });
+    let others = [typing, presence].into_iter();
+    others.chain(served).map(|r| r.encode().to_vec()).collect()
 }

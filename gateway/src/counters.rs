@@ -111,6 +111,7 @@ metrics! {
         SlowReaders = "hawser_slow_readers_total", "Sessions closed because their bytes did not drain (4204).";
         Redirected = "hawser_redirected_total", "Hellos answered with the address of the node that owns the user's partition.";
         SentHome = "hawser_sent_home_total", "Live sessions told that another node owns their partition.";
+        ServedTold = "hawser_served_told_total", "Times other nodes were told that a device whose partition another owns has its session here.";
         Relocated = "hawser_relocated_total", "Sessions closed because the node drains (4300).";
         Panics = "hawser_panics_total", "Panics caught while serving one connection.";
         ReadErrors = "hawser_log_read_errors_total", "Errors of a delivery consumer.";

@@ -144,6 +144,8 @@ impl Reactor {
             stays: greeting.hello.redirect_never,
             told: 0,
             reading_log: false,
+            began_ms: now.wall_ms,
+            told_of_ms: 0,
             token_at_ms: 0,
         }
     }
@@ -205,6 +207,7 @@ impl Reactor {
         let position = session.position();
         let heartbeat_ms = session.heartbeat_ms();
         device.session = session;
+        device.began_ms = now.wall_ms;
         let resume_token = self.resume_token(device, position);
         let (user, of) = (device.user.as_str().to_owned(), device.device.as_str());
         let welcome = pb::Welcome {
@@ -226,6 +229,7 @@ impl Reactor {
         connection.stage = Stage::Open;
         self.reply(connection, &ServerFrame::Welcome(welcome));
         self.arm(connection, timeout_ms);
+        self.tell_of_new(connection);
         self.send_home(connection);
         if self.drain_at_ms.is_some() && !self.node.owners.in_cluster() {
             self.relocate(connection);

@@ -13,6 +13,7 @@ use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::frame::FrameType;
 use hawser_protocol::ids::{DeviceId, UserId};
 use hawser_protocol::pb;
+use hawser_protocol::record::Served;
 use hawser_wire::record::Layer;
 use hawser_wire::ws;
 use std::net::{SocketAddr, TcpStream};
@@ -42,6 +43,8 @@ pub(crate) enum ToCore {
         /// New state; when last seen is inside it.
         state: Presence,
     },
+    /// A node serves a device as a guest; maybe this one.
+    Served(Box<Served>),
     /// Answer to `ToControl::ReadLog`.
     Replay {
         /// Who asked; may be gone.

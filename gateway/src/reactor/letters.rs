@@ -47,6 +47,7 @@ impl Reactor {
                     self.signal(session, &frame, |_| true);
                 }
             }
+            ToCore::Served(served) => self.served_elsewhere(&served),
             ToCore::Replay {
                 session,
                 from,

@@ -17,6 +17,7 @@ mod replies;
 mod rested;
 mod resuming;
 pub(crate) mod runtime;
+mod served;
 mod sockets;
 #[cfg(test)]
 mod tests;

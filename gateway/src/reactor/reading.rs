@@ -144,13 +144,17 @@ impl Reactor {
 
     /// Sessions of partitions that are another node's, and those that wait for theirs to be read.
     pub(super) fn gauge_readings(&self) {
+        self.counters.set(Gauge::Guests, self.guests());
+        let waiting = self.readings.values().map(|r| r.waiting.len()).sum();
+        self.counters.set(Gauge::WaitingForPartition, waiting);
+    }
+
+    /// Sessions of partitions that are another node's.
+    pub(super) fn guests(&self) -> usize {
         let owners = &self.node.owners;
         let elsewhere = |partition: u32| owners.elsewhere(partition).is_some();
         let guests = self.readings.iter().filter(|(p, _)| elsewhere(**p));
-        let guests = guests.map(|(_, reading)| reading.sessions).sum();
-        self.counters.set(Gauge::Guests, guests);
-        let waiting = self.readings.values().map(|r| r.waiting.len()).sum();
-        self.counters.set(Gauge::WaitingForPartition, waiting);
+        guests.map(|(_, reading)| reading.sessions).sum()
     }
 
     fn look_at(&mut self, partition: u32, now_ms: u64) {

@@ -123,6 +123,7 @@ impl Reactor {
             self.gauge_at_ms = now_ms + GAUGE_MS;
             self.gauge_tails();
             self.gauge_readings();
+            self.tell_of_guests(now_ms);
         }
     }
 

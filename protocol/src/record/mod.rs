@@ -23,7 +23,7 @@ pub use delivery_view::{
     DeliveryView, MessageView, ReceiptView, Recipients, ResultView, RevokeView, ViewKind,
 };
 pub use envelopes::{EnvelopeEntry, Envelopes, encode_envelopes};
-pub use ephemeral::{EphemeralPresence, EphemeralRecord};
+pub use ephemeral::{EphemeralPresence, EphemeralRecord, Served};
 pub use source::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GroupOp, LaneOp, SourceRecord};
 
 use crate::ids::IdError;

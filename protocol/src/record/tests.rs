@@ -3,6 +3,7 @@ use crate::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use crate::lanes::Lanes;
 use crate::limits::{BODY_BYTES_MAX, ENVELOPES_MAX};
 use crate::message::{Envelope, MessageType, Send};
+use crate::ownership::NodeName;
 use crate::pb;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -167,6 +168,12 @@ fn ephemerals() -> Vec<EphemeralRecord> {
             state: EphemeralPresence::Offline,
             last_seen_ms: 9,
         },
+        EphemeralRecord::Served(Served {
+            user: user("a"),
+            device: device("x"),
+            node: NodeName::new("edge-1").unwrap(),
+            began_ms: 7,
+        }),
     ]
 }
 
