@@ -1,91 +1,21 @@
-"""The faults of GUARANTEES F1 to F6, F12 and F26, each beside load whose history is checked."""
+"""The faults of GUARANTEES by name, each beside load whose history is checked; F1 to F6, F12 and F26 are here."""
 
 import json
 import subprocess
 import time
 import tomllib
 
+import attacks
+import sessions
 import system
 from proxy import Proxy
-from timeline import Timeline, median, quantile
+from run import Run, chats_of, delivery_s, owners, pick, resumed, settled, wait
+from timeline import median, quantile
 
 # A Send that is answered within a second is answered at once, for a client (G10).
 ANSWER_S = 1.0
 # Sends of the instant at which a process dies wait for its connections to be missed.
 GRACE_S = 0.3
-BEFORE_S = 6
-
-
-class Run:
-    """One fault on its way: load beside it and for some seconds after it, expectations, what came of them."""
-
-    def __init__(self, name, options, seed, after_s, more=()):
-        self.options, self.marks, self.after_s = options, {}, after_s
-        self.found = {"fault": name, "seed": seed, "expectations": []}
-        self.folder = options.scratch / f"{name}-{seed}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.load = system.Load(options, seed, self.folder, more)
-        time.sleep(BEFORE_S)
-
-    def mark(self, name):
-        self.marks[name] = time.time()
-        return self.marks[name]
-
-    def at(self, name):
-        return self.marks[name]
-
-    def expect(self, what, holds, measured, timed=False):
-        """`timed`: about how long something took, which a busy machine decides; judged at full length only."""
-        self.found["expectations"].append({"what": what, "holds": bool(holds), "measured": measured, "timed": timed})
-
-    def finish(self):
-        """The load ends; what holds for every fault is judged. The timeline of what happened."""
-        time.sleep(self.after_s)
-        self.samples, judged, report = self.load.finish()
-        verdict = judged["verdict"]
-        counts = verdict["counts"]
-        lost = sum(counts.get(kind, 0) for kind in ("lost_delivery", "lost_history", "gap", "history_gap"))
-        twice = sum(counts.get(kind, 0) for kind in ("duplicate", "two_results", "fencing", "refused_but_shown"))
-        order = sum(counts.get(kind, 0) for kind in ("inversion", "sender_order", "offset_regressed", "cursor_regressed",
-                                                     "mixed_replay"))
-        self.found |= {
-            "acknowledged": verdict["acknowledged"], "refused": verdict["refused"], "unknown": verdict["unknown"],
-            "lost": lost, "duplicated": twice, "reordered": order, "counts": counts,
-            "rows": verdict["rows"], "history": str(self.folder),
-        }
-        self.expect("0 lost, 0 duplicated, 0 reordered", judged["clean"], counts or "clean")
-        self.expect("every Send had a final answer", verdict["unknown"] == 0, verdict["unknown"])
-        self.expect("every chat was read back", verdict["swept"] == len(chats_of(self.folder)), verdict["swept"])
-        self.report = report
-        return Timeline(self.folder)
-
-    def recovered(self, timeline, back, within_s):
-        took = timeline.recovery(self.at(back))
-        self.found["recovery_s"] = None if took is None else round(took, 2)
-        self.expect(f"acknowledged within 2 s again, {within_s} s after its return", took is not None and took <= within_s,
-                    self.found["recovery_s"], timed=True)
-
-    def none_refused(self, timeline):
-        refused = sum(m.failed is not None for m in timeline.messages.values())
-        self.expect("no Send is refused", refused == 0, refused)
-
-    def kept(self, timeline, begin, end):
-        # 1000: the client's own, which was told to go to another gateway.
-        closed = [code for code in timeline.closed(self.at(begin), self.at(end)) if code != 1000]
-        self.expect("connections stay", not closed, f"{len(closed)} closed: {closed[:20]}" if closed else "none closed")
-
-
-def chats_of(folder):
-    with open(folder / "run.json", encoding="utf-8") as file:
-        return json.load(file)["chats"]
-
-
-def pick(options, short, full):
-    return full if options.full else short
-
-
-def delivery_s(messages):
-    return [at - m.sent for m in messages for at in m.deliveries]
 
 
 # --- F2 ------------------------------------------------------------------------------------------------------
@@ -363,35 +293,6 @@ def ingest_paused(options, seed):
 # --- F1 and its like: edge nodes ------------------------------------------------------------------------------
 
 
-def owners(name):
-    """By partition, the owner as a node knows it; `None`: nobody."""
-    return json.loads(system.get(f"{system.admin(name)}/cluster"))["partitions"]
-
-
-def settled(run, seconds=30):
-    """Every partition has a living owner again, and every node says the same; how long that took."""
-    begun = time.time()
-    told = []
-    while time.time() < begun + seconds:
-        try:
-            told = [owners(name) for name in system.names("gateway")]
-        except OSError:
-            # It starts.
-            time.sleep(0.1)
-            continue
-        if told[0] and None not in told[0] and all(each == told[0] for each in told):
-            return round(time.time() - begun, 2)
-        time.sleep(0.1)
-    run.expect("every partition has an owner again", False, told)
-    return None
-
-
-def resumed(run, timeline):
-    p99 = quantile([took for gone, took in timeline.welcomes if gone >= run.at("down") - 1], 0.99)
-    run.found["resumed_p99_s"] = p99
-    run.expect("users are back within 10 s, p99", p99 is not None and p99 <= 10.0, p99, timed=True)
-
-
 def kill_in_turn(run, names, back):
     """Each is back before the next is killed: 20 times at full length. When each was killed is marked by its number."""
     run.found["kills"] = pick(run.options, 3, 20)
@@ -459,16 +360,6 @@ def f5(options, seed):
     system.cluster("end", name)
     system.cluster("start", name)
     return run.found
-
-
-def wait(holds, seconds):
-    """Seconds until it holds; `None`: it does not within so many."""
-    begun = time.time()
-    while time.time() < begun + seconds:
-        if holds():
-            return round(time.time() - begun, 2)
-        time.sleep(0.1)
-    return None
 
 
 def f6(options, seed):
@@ -577,6 +468,7 @@ FAULTS = {
     "f4-down": f4_down, "f4-slow": f4_slow, "f4-applied": f4_applied, "postgres": postgres, "ingest": ingest,
     "ingest-paused": ingest_paused,
     "f1": f1, "f1-redis": f1_redis, "f1-paused": f1_paused, "f5": f5, "f6": f6, "rolling": rolling, "f12": f12,
+    "f10": sessions.f10, "f11": sessions.f11, "f13": sessions.f13, "f20": attacks.f20, "f24": attacks.f24,
 }
 # What fits into a few minutes of CI.
 SHORT = ["f1", "rolling", "f2-leader", "f2-brokers", "f3-redis-stopped", "f4-down", "f4-applied", "f12"]

@@ -1,5 +1,6 @@
 """The system under test: dev/cluster and dev/engines by their commands, load by hawser-loadgen, metrics while it runs."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -107,6 +108,43 @@ def rows(keyspace="hawser"):
     return [(chat, int(ordinal), int(seq)) for chat, ordinal, seq in found]
 
 
+@contextlib.contextmanager
+def settings(words):
+    """Every gateway is started again with settings (SECTION.KEY=VALUE, by its name) besides its file, and afterwards as it was."""
+    everyone = names("gateway")
+    try:
+        cluster("end", *everyone)
+        for name in everyone:
+            cluster("start", name, env={"HAWSER_CLUSTER_SET": " ".join(words(name))})
+        yield
+    finally:
+        cluster("end", *everyone)
+        cluster("start", *everyone)
+
+
+@contextlib.contextmanager
+def addresses(*own):
+    """The machine has these addresses besides, on its loopback device: no packet leaves, and to a node they are not loopback."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        raise Failed("it needs root and ip (package iproute2)")
+
+    def ip(verb, address):
+        bits, options = (128, ["nodad"]) if ":" in address else (32, [])
+        return subprocess.run(["ip", "address", verb, f"{address}/{bits}", "dev", "lo", *(options if verb == "add" else [])],
+                              capture_output=True, text=True, check=False)
+
+    try:
+        for address in own:
+            ip("del", address)
+            done = ip("add", address)
+            if done.returncode != 0:
+                raise Failed(f"ip address add {address}: {done.stderr.strip()}")
+        yield
+    finally:
+        for address in own:
+            ip("del", address)
+
+
 def lag():
     """Records that ingest has not committed; every ingest sees those of all, whoever lives is asked."""
     for name in names("ingest"):
@@ -115,6 +153,56 @@ def lag():
         except OSError:
             continue
     raise Failed("no ingest answers")
+
+
+def nft(text):
+    done = subprocess.run(["nft", "-f", "-"], input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Failed(f"nft: {done.stderr.strip()}")
+
+
+class Silence:
+    """Packets of some clients' connections vanish, both ways and without a word, by the kernel's packet filter (as root)."""
+
+    TABLE = "inet hawser_silence"
+
+    def __init__(self, ports):
+        """`ports` are the nodes' own."""
+        if os.geteuid() != 0 or shutil.which("nft") is None or shutil.which("ss") is None:
+            raise Failed("it needs root, nft (package nftables) and ss (package iproute2)")
+        self.ports = ports
+        self.heal()
+
+    def connections(self):
+        """The clients' ports, of all that are open now."""
+        return sorted(self._established("dport", 2))
+
+    def held(self, clients):
+        """Of these, how many the nodes still hold open."""
+        return len(self._established("sport", 3) & set(clients))
+
+    def _established(self, side, column):
+        """The clients' ports of sockets that are the clients' (`dport` is a node's), or the nodes' (`sport` is)."""
+        wanted = " or ".join(f"{side} = :{port}" for port in self.ports)
+        lines = subprocess.run(["ss", "-Htn", "state", "established", f"( {wanted} )"], capture_output=True, text=True, check=True)
+        return {int(line.split()[column].rsplit(":", 1)[1]) for line in lines.stdout.splitlines()}
+
+    def drop(self, clients):
+        """Nothing more comes from or to these ports of clients, besides those that were named before."""
+        nodes, silent = (", ".join(str(port) for port in each) for each in (self.ports, clients))
+        nft(f"""
+            table {self.TABLE} {{
+                set silent {{ type inet_service; elements = {{ {silent} }} }}
+                chain in {{
+                    type filter hook input priority 0;
+                    tcp dport {{ {nodes} }} tcp sport @silent drop
+                    tcp sport {{ {nodes} }} tcp dport @silent drop
+                }}
+            }}""")
+
+    def heal(self):
+        # Added first, so that there is something to delete.
+        nft(f"add table {self.TABLE}\ndelete table {self.TABLE}")
 
 
 class Cut:
@@ -132,15 +220,10 @@ class Cut:
         cluster("start", name, env={"HAWSER_CLUSTER_UID": str(self.USER)})
         self.heal()
 
-    def _nft(self, text):
-        done = subprocess.run(["nft", "-f", "-"], input=text, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise Failed(f"nft: {done.stderr.strip()}")
-
     def cut(self, outgoing, incoming):
         """Drops what it sends, or what it is sent. Packets of its connections are marked as they go out."""
         drop = lambda really: "drop" if really else "accept"  # noqa: E731
-        self._nft(f"""
+        nft(f"""
             table {self.TABLE} {{
                 chain out {{
                     type filter hook output priority 0;
@@ -154,7 +237,7 @@ class Cut:
 
     def heal(self):
         # Added first, so that there is something to delete.
-        self._nft(f"add table {self.TABLE}\ndelete table {self.TABLE}")
+        nft(f"add table {self.TABLE}\ndelete table {self.TABLE}")
 
 
 class Sampler(threading.Thread):

@@ -4,11 +4,12 @@ import json
 
 
 class Message:
-    """One Send: first put on the wire, then its first answer, its end, and its deliveries, in wall seconds."""
+    """One Send: the chat's place in run.json; first put on the wire, then its first answer, its end, and its deliveries, in wall seconds."""
 
-    __slots__ = ("sent", "answered", "hinted", "ok", "failed", "deliveries")
+    __slots__ = ("chat", "sent", "answered", "hinted", "ok", "failed", "deliveries")
 
-    def __init__(self, sent):
+    def __init__(self, chat, sent):
+        self.chat = chat
         self.sent, self.answered, self.ok, self.failed = sent, None, None, None
         self.hinted, self.deliveries = True, []
 
@@ -32,7 +33,7 @@ class Timeline:
     def _entry(self, entry, gone, deliveries):
         at, op = self.run["began_ms"] / 1000 + entry["t"] / 1e9, entry["op"]
         if op == "send":
-            self.messages.setdefault(entry["id"], Message(at))
+            self.messages.setdefault(entry["id"], Message(entry["c"], at))
         elif op == "deliver":
             deliveries.append((entry["id"], at))
         elif op == "close":

@@ -2,7 +2,9 @@
 //! Group membership here is a view of the log, applied by seq; the log decides.
 
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
+pub use hawser_protocol::revocation::Revocation;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A user (the seed's User {user_id, name, phone, status, profile_pic}).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -57,38 +59,58 @@ pub struct Group {
     pub write_seq: u64,
 }
 
-/// Tokens that are void before they expire. There is one entry per user, device and token; a later one
-/// takes its place, extended and never shortened, until a pardon lifts a user's.
+/// A change of an edge-sharded group, as far as it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupDelta {
+    /// Chat id `g:<id>`.
+    pub chat: String,
+    /// Name.
+    pub name: String,
+    /// Picture URL.
+    pub picture: String,
+    /// Who is a member now whom it touched, and whether an admin.
+    pub members: Vec<(String, bool)>,
+    /// Who was touched and is no member now.
+    pub left: Vec<String>,
+}
+
+/// What a change of a group comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revocation {
-    /// Tokens of a user issued up to `until_ms`; `None`: all, for ever (a ban).
-    User {
-        /// Whose.
-        user: UserId,
-        /// Milliseconds since 1970, inclusive.
-        until_ms: Option<u64>,
-    },
-    /// Tokens of one device issued up to `until_ms`; `None`: all, for ever.
-    Device {
-        /// Whose.
-        user: UserId,
-        /// Which.
-        device: DeviceId,
-        /// Milliseconds since 1970, inclusive.
-        until_ms: Option<u64>,
-    },
-    /// One token.
-    Token {
-        /// Its `jti`, at most 256 bytes.
-        jti: String,
-        /// Its `exp`, milliseconds: after that the entry is dropped.
-        expires_at_ms: u64,
-    },
-    /// Lifts a user's revocation; stays in the list, so that every reader sees it.
-    Pardon {
-        /// Whose.
-        user: UserId,
-    },
+pub enum GroupNews {
+    /// The group as it is now.
+    Whole(Group),
+    /// What is different now.
+    Touched(GroupDelta),
+}
+
+/// Some of a group's members.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupPage {
+    /// `members` are those of the page; all admins.
+    pub group: Group,
+    /// Members in all.
+    pub member_count: u64,
+}
+
+impl Group {
+    /// The group after a change.
+    pub fn apply(&mut self, delta: &GroupDelta) {
+        self.chat.clone_from(&delta.chat);
+        self.name.clone_from(&delta.name);
+        self.picture.clone_from(&delta.picture);
+        let touched = delta.members.iter().map(|(user, _)| user);
+        let touched: BTreeSet<&String> = touched.chain(&delta.left).collect();
+        self.members.retain(|user| !touched.contains(user));
+        self.admins.retain(|user| !touched.contains(user));
+        for (user, admin) in &delta.members {
+            self.members.push(user.clone());
+            if *admin {
+                self.admins.push(user.clone());
+            }
+        }
+        self.members.sort_unstable();
+        self.admins.sort_unstable();
+    }
 }
 
 /// Entries of the list of revocations; one more is refused `Taken`. About 200 bytes each.
@@ -166,6 +188,44 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// See [`DirectoryError`].
     fn apply_group(&self, group: &Group, write_seq: Seq) -> Result<(), DirectoryError>;
+    /// Applies a change to the group's state if `write_seq` is larger than the stored one. Changes come in order; one
+    /// may come again.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn touch_group(&self, delta: &GroupDelta, write_seq: Seq) -> Result<(), DirectoryError>;
+    /// Either.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn show_group(&self, news: &GroupNews, write_seq: Seq) -> Result<(), DirectoryError> {
+        match news {
+            GroupNews::Whole(group) => self.apply_group(group, write_seq),
+            GroupNews::Touched(delta) => self.touch_group(delta, write_seq),
+        }
+    }
+    /// Reads one and its first members by id after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    fn group_page(
+        &self,
+        chat: &ChatId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Option<GroupPage>, DirectoryError> {
+        let after = after.map_or("", UserId::as_str);
+        Ok(self.group(chat)?.map(|mut group| {
+            let member_count = group.members.len() as u64;
+            group.members.sort_unstable();
+            group.members.retain(|user| user.as_str() > after);
+            group.members.truncate(limit);
+            GroupPage {
+                group,
+                member_count,
+            }
+        }))
+    }
     /// Reads one.
     ///
     /// # Errors
@@ -176,11 +236,12 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// See [`DirectoryError`].
     fn delete_user(&self, id: &UserId) -> Result<(), DirectoryError>;
-    /// Adds to the list of revocations, or extends what is there for the same user, device or token.
+    /// Adds to the list of revocations, or extends what is there for the same user, device or token. The cursor of the
+    /// entry, from 1: whoever has read the list up to there knows of it, or of what took its place.
     ///
     /// # Errors
     /// See [`DirectoryError`]; `Taken` when the list is full.
-    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError>;
+    fn put_revocation(&self, revocation: &Revocation) -> Result<u64, DirectoryError>;
     /// Entries put or extended after `cursor` (0: all that count), oldest first, at most `limit`, each
     /// with the cursor to ask from next. A cursor from before the list was lost starts over. What was put
     /// before a call began is never skipped by a cursor that the call returns.

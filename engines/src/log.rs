@@ -1,8 +1,13 @@
 //! Port `log`: an ordered, durable, partitioned record log (Kafka, or embedded).
 
 use bytes::Bytes;
+use hawser_protocol::partition::partition;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Hint with a record of a generation that is not in use, milliseconds.
+pub const GENERATION_RETRY_MS: u32 = 200;
 
 /// Topics of the design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,9 +32,15 @@ pub enum Topic {
     MediaEvents,
     /// Changes of groups, for other services; ingest never reads it. Durable.
     GroupMembers,
+    /// Who is in edge-sharded groups: key `<chat>/<user>`, the last record of a key counts (compacted on Kafka). By the
+    /// user's slot, over any number of partitions. Durable.
+    Shards,
     /// Who owns what, generations of topics, lanes of chats: the last record of a key counts (compacted on Kafka).
     /// All records are in partition 0. Durable.
     Leases,
+    /// Message records that delivery records refer to, once for every lane (a partition of it) that nodes read which need
+    /// them. Ephemeral.
+    Bodies,
 }
 
 impl Topic {
@@ -46,7 +57,12 @@ impl Topic {
         Self::MediaEvents,
         Self::GroupMembers,
         Self::Leases,
+        Self::Shards,
+        Self::Bodies,
     ];
+
+    /// Topics that go with `delivery`: partitioned as it is, and grown together with it.
+    pub const WITH_DELIVERY: &'static [Self] = &[Self::Cursors, Self::ChatTyping];
 
     /// The topic's name (a configured prefix goes before it).
     #[must_use]
@@ -62,14 +78,22 @@ impl Topic {
             Self::SystemNotifications => "system-notifications",
             Self::MediaEvents => "media-events",
             Self::GroupMembers => "group-members",
+            Self::Shards => "shards",
             Self::Leases => "leases",
+            Self::Bodies => "bodies",
         }
+    }
+
+    /// Whether the last record of a key counts, for ever.
+    #[must_use]
+    pub fn compacted(self) -> bool {
+        matches!(self, Self::Leases | Self::Shards)
     }
 
     /// Whether records may be lost by design (never acknowledged to anyone).
     #[must_use]
     pub fn ephemeral(self) -> bool {
-        matches!(self, Self::ChatTyping | Self::ChatPresence)
+        matches!(self, Self::ChatTyping | Self::ChatPresence | Self::Bodies)
     }
 }
 
@@ -225,6 +249,39 @@ pub trait Consumer: Send {
     fn seek(&mut self, to: u64) -> Result<(), ReadError>;
 }
 
+/// What a topic is at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Its generation, from 1.
+    pub generation: u16,
+    /// Its partitions, a power of two.
+    pub partitions: u32,
+    /// The generation before, where this one continues it.
+    pub past: Option<Past>,
+}
+
+impl Shape {
+    /// Where a key's records are, and where those before them were: (generation, partition).
+    pub fn places(&self, key: &str) -> impl Iterator<Item = (u16, u32)> + use<> {
+        let now = (self.generation, partition(key, self.partitions));
+        let past = self
+            .past
+            .map(|p| (p.generation, partition(key, p.partitions)));
+        std::iter::once(now).chain(past)
+    }
+}
+
+/// A generation that the present one continues: partition p begins with what partition p mod `partitions` of it holds,
+/// at the offsets that it had there, and what is appended since lies at offsets above all of them. So the offsets of a
+/// key's records grow throughout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// Its number.
+    pub generation: u16,
+    /// Its partitions, a power of two.
+    pub partitions: u32,
+}
+
 /// [low, high) of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermarks {
@@ -241,6 +298,22 @@ pub trait Log: Send + Sync {
     /// Generation of a topic, from 1; rises when the log is recreated, truncated, restored or repartitioned. It may
     /// rise while the log is open: positions, offsets and readers of the one before are not those of the new one.
     fn generation(&self, topic: Topic) -> u16;
+    /// Both, and what the topic continues, of one moment.
+    fn shape(&self, topic: Topic) -> Shape {
+        Shape {
+            generation: self.generation(topic),
+            partitions: self.partitions(topic),
+            past: None,
+        }
+    }
+    /// Offsets [from, to) of a partition at which there never will be a record, though there are some below and will be some
+    /// above: between a generation and the one before that it continues. May block for a round trip.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    fn seam(&self, _topic: Topic, _partition: u32) -> Result<Option<Range<u64>>, ReadError> {
+        Ok(None)
+    }
     /// Enqueues one record; never blocks. The outcome goes to `done` with `tag`, exactly once,
     /// unless this call itself fails, which breaks no stream. "Appended" means durable: fsynced (embedded), acks=all (Kafka);
     /// for ephemeral topics it means queued. Records of one thread to one partition keep their order.
@@ -253,6 +326,27 @@ pub trait Log: Send + Sync {
         tag: u64,
         done: &Arc<dyn Appended>,
     ) -> Result<(), ProduceError>;
+    /// The same, for a record whose partition was computed for this generation: one that is over, or has not begun here, takes
+    /// no more of them.
+    ///
+    /// # Errors
+    /// Refused at once, as above, or because of its generation.
+    fn produce_in(
+        &self,
+        generation: u16,
+        record: Produce,
+        tag: u64,
+        done: &Arc<dyn Appended>,
+    ) -> Result<(), ProduceError> {
+        let topic = record.topic;
+        if self.generation(topic) == generation {
+            return self.produce(record, tag, done);
+        }
+        Err(ProduceError::Refused {
+            reason: format!("generation {generation} of {} is not in use", topic.name()),
+            retry_after_ms: GENERATION_RETRY_MS,
+        })
+    }
     /// A reader of one partition.
     ///
     /// # Errors

@@ -3,6 +3,10 @@
 //! Every write is idempotent and carries what makes a replay harmless: immutable rows, or merge by
 //! maximum, or "the larger write_seq wins".
 
+pub(crate) mod sharded;
+
+pub use sharded::{Headcount, Sharded};
+
 use bytes::Bytes;
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 
@@ -89,6 +93,8 @@ pub struct ChatInfo {
     pub lanes_since_ms: u64,
     /// Seq of the record that set it to relaxed order.
     pub relaxed_seq: Seq,
+    /// `Some`: the group is edge-sharded.
+    pub sharded: Option<Sharded>,
 }
 
 /// Receipt watermarks of one user in one chat.
@@ -200,8 +206,10 @@ pub enum Ask {
     Head(ChatId),
     /// As [`Store::head_before`].
     HeadBefore(ChatId, Seq),
-    /// As [`Store::chat`] and, where there is one, [`Store::members`].
+    /// As [`Store::chat`] and, where there is one that is not edge-sharded, [`Store::members`].
     Group(ChatId),
+    /// As [`Store::member`].
+    Member(ChatId, UserId),
     /// As [`Store::dedup`].
     Dedup(UserId, DeviceId, ChatId, ClientMsgId),
 }
@@ -213,6 +221,8 @@ pub enum Answer {
     Head(ChatHead),
     /// Of `Group`.
     Group(Option<(ChatInfo, Vec<Membership>)>),
+    /// Of `Member`.
+    Member(Option<Membership>),
     /// Of `Dedup`.
     Dedup(Option<DedupRow>),
 }
@@ -337,9 +347,11 @@ fn answer<S: Store + ?Sized>(store: &S, ask: &Ask) -> Result<Answer, StoreError>
         Ask::Head(chat) => Answer::Head(store.head(chat)?),
         Ask::HeadBefore(chat, seq) => Answer::Head(store.head_before(chat, *seq)?),
         Ask::Group(chat) => Answer::Group(match store.chat(chat)? {
+            Some(info) if info.sharded.is_some() => Some((info, Vec::new())),
             Some(info) => Some((info, store.members(chat)?)),
             None => None,
         }),
+        Ask::Member(chat, user) => Answer::Member(store.member(chat, user)?),
         Ask::Dedup(user, device, chat, id) => Answer::Dedup(store.dedup(user, device, chat, id)?),
     })
 }

@@ -193,7 +193,12 @@ fn after_a_reboot_a_torn_tail_raises_generations_because_the_note_may_be_old() {
         .set_len(len - 3)
         .unwrap();
     let engine = open(dir.path());
-    assert_eq!(engine.recovery().raised.len(), 9, "{:?}", engine.recovery());
+    assert_eq!(
+        engine.recovery().raised.len(),
+        10,
+        "{:?}",
+        engine.recovery()
+    );
 }
 
 #[test]
@@ -202,7 +207,7 @@ fn a_database_without_its_note_counts_as_restored_and_raises_generations() {
     fill(dir.path());
     std::fs::remove_file(dir.path().join("ACKED")).unwrap();
     let engine = open(dir.path());
-    assert_eq!(engine.recovery().raised.len(), 9);
+    assert_eq!(engine.recovery().raised.len(), 10);
     assert_eq!(missing(&*engine.log(), EACH, value), 0);
     goes_on(dir.path(), engine);
 }

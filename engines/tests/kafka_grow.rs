@@ -157,6 +157,11 @@ fn send(log: &dyn Log, chat: &str, number: u64) -> Produce {
     }
 }
 
+fn not_more(now: u32, wanted: u32) -> GrowError {
+    let topic = "chat-messages";
+    GrowError::NotMore { topic, now, wanted }
+}
+
 fn silently(_: &GrowStep) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
@@ -204,7 +209,7 @@ fn chat_messages_grows_under_traffic_without_loss_disorder_or_a_restart() {
     std::thread::sleep(Duration::from_secs(1));
     let began = Instant::now();
     let mut steps = Vec::new();
-    grow(config.clone(), 16, &mut |step| {
+    grow(config.clone(), Topic::ChatMessages, 16, &mut |step| {
         println!("{:?}: {step}", began.elapsed());
         steps.push(step.clone());
         ControlFlow::Continue(())
@@ -275,7 +280,7 @@ fn a_growth_interrupted_at_any_step_goes_on_when_it_is_run_again() {
     std::thread::sleep(Duration::from_millis(500));
     let stop_at = |number: usize| {
         let mut steps = 0;
-        let outcome = grow(config.clone(), 8, &mut |_| {
+        let outcome = grow(config.clone(), Topic::ChatMessages, 8, &mut |_| {
             steps += 1;
             if steps > number {
                 return ControlFlow::Break(());
@@ -298,7 +303,7 @@ fn a_growth_interrupted_at_any_step_goes_on_when_it_is_run_again() {
         "what is half made does not count"
     );
     // Another number is not begun meanwhile.
-    let other = grow(config.clone(), 16, &mut silently);
+    let other = grow(config.clone(), Topic::ChatMessages, 16, &mut silently);
     assert_eq!(other, Err(GrowError::Unfinished { partitions: 8 }));
     // Fenced, and while ingest is behind.
     ingest.paused.store(true, Ordering::Release);
@@ -313,7 +318,7 @@ fn a_growth_interrupted_at_any_step_goes_on_when_it_is_run_again() {
     assert!(append(&late, send(&late, "g:one", 0)).is_err());
     ingest.paused.store(false, Ordering::Release);
     let mut resumed = None;
-    grow(config.clone(), 8, &mut |step| {
+    grow(config.clone(), Topic::ChatMessages, 8, &mut |step| {
         if let GrowStep::Claimed { resumed: was, .. } = step {
             resumed = Some(*was);
         }
@@ -336,7 +341,7 @@ fn a_growth_interrupted_at_any_step_goes_on_when_it_is_run_again() {
         &[(1, 4), (2, 8)],
     );
     // And once more, from there.
-    grow(config.clone(), 16, &mut silently).unwrap();
+    grow(config.clone(), Topic::ChatMessages, 16, &mut silently).unwrap();
     wait_until("the node follows", || {
         node.generation(Topic::ChatMessages) == 3
     });
@@ -348,10 +353,17 @@ fn it_never_shrinks_and_only_one_grows_at_a_time() {
     let config = config(&brokers, "one");
     let ingest = Ingest::start(config.clone());
     let node = KafkaLog::open(config.clone()).unwrap();
-    let grown = |partitions| grow(config.clone(), partitions, &mut silently);
+    let grown = |partitions| {
+        grow(
+            config.clone(),
+            Topic::ChatMessages,
+            partitions,
+            &mut silently,
+        )
+    };
     assert_eq!(grown(12), Err(GrowError::Partitions { wanted: 12 }));
     for wanted in [2, 4] {
-        assert_eq!(grown(wanted), Err(GrowError::NotMore { now: 4, wanted }));
+        assert_eq!(grown(wanted), Err(not_more(4, wanted)));
     }
     ingest.paused.store(true, Ordering::Release);
     append(&node, send(&node, "g:one", 0)).unwrap();
@@ -359,7 +371,7 @@ fn it_never_shrinks_and_only_one_grows_at_a_time() {
     let first = std::thread::spawn({
         let config = config.clone();
         move || {
-            grow(config, 8, &mut |step| {
+            grow(config, Topic::ChatMessages, 8, &mut |step| {
                 let _ = sender.send(step.clone());
                 ControlFlow::Continue(())
             })
@@ -374,5 +386,5 @@ fn it_never_shrinks_and_only_one_grows_at_a_time() {
     assert_eq!(grown(32), Err(GrowError::UnderWay { partitions: 8 }));
     ingest.paused.store(false, Ordering::Release);
     assert_eq!(first.join().unwrap(), Ok(()));
-    assert_eq!(grown(8), Err(GrowError::NotMore { now: 8, wanted: 8 }));
+    assert_eq!(grown(8), Err(not_more(8, 8)));
 }

@@ -334,12 +334,13 @@ impl History {
             summary.members = both.into_iter().map(member).collect();
             return Ok(summary);
         }
-        summary.name = store
-            .chat(chat)
-            .map_err(unavailable)?
-            .unwrap_or_default()
-            .name;
-        let members = store.members(chat).map_err(unavailable)?;
+        let info = store.chat(chat).map_err(unavailable)?.unwrap_or_default();
+        summary.name = info.name;
+        // Of an edge-sharded group nobody is listed but the reader.
+        let members = match info.sharded {
+            Some(_) => Vec::from_iter(store.member(chat, user).map_err(unavailable)?),
+            None => store.members(chat).map_err(unavailable)?,
+        };
         let mine = members.iter().find(|m| m.user == *user);
         let first = mine.and_then(|m| m.intervals.first());
         summary.visible_after_ordinal = first.map_or(0, |i| i.joined_ordinal.saturating_sub(1));
@@ -350,7 +351,10 @@ impl History {
             return Ok(summary);
         }
         let now = || members.iter().filter(|m| m.current());
-        summary.member_count = u32::try_from(now().count()).unwrap_or(u32::MAX);
+        summary.member_count = match info.sharded {
+            Some(sharded) => sharded.count.members,
+            None => u32::try_from(now().count()).unwrap_or(u32::MAX),
+        };
         let member = |m: &Membership| pb::Member {
             user: m.user.to_string(),
             admin: m.admin,

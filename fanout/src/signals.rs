@@ -1,4 +1,4 @@
-//! Ephemeral signals: typing and presence records, never stored, never replayed.
+//! Ephemeral signals: typing, presence and who serves a guest: records that are never stored, never replayed.
 
 use bytes::Bytes;
 use hawser_engines::log::{Produce, Topic};
@@ -7,7 +7,7 @@ use hawser_engines::store::{Store, StoreError};
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::partition::partition;
-use hawser_protocol::record::{EphemeralPresence, EphemeralRecord};
+use hawser_protocol::record::{EphemeralPresence, EphemeralRecord, Served};
 use std::collections::BTreeMap;
 
 /// Largest group in which typing is told; in a larger one nobody looks at it and every keystroke
@@ -29,9 +29,9 @@ pub fn typing(
     now_ms: u64,
 ) -> Result<Vec<Produce>, ErrorCode> {
     let members = members(store, user, chat)?;
-    if members.len() > TYPING_MEMBERS_MAX {
+    let Some(members) = members.filter(|members| members.len() <= TYPING_MEMBERS_MAX) else {
         return Ok(Vec::new());
-    }
+    };
     let mut spread: BTreeMap<u32, Vec<UserId>> = BTreeMap::new();
     for member in members {
         let at = partition(member.as_str(), partitions);
@@ -77,13 +77,30 @@ pub fn presence(user: &UserId, state: Presence, partitions: u32, now_ms: u64) ->
     }
 }
 
-/// The chat's present members, the user among them.
-fn members(store: &dyn Store, user: &UserId, chat: &ChatId) -> Result<Vec<UserId>, ErrorCode> {
+/// The record that tells every node that a device has its session at one.
+#[must_use]
+pub fn served(served: &Served, partitions: u32, now_ms: u64) -> Produce {
+    let user = served.user.as_str();
+    Produce {
+        topic: Topic::ChatPresence,
+        partition: partition(user, partitions),
+        key: Bytes::copy_from_slice(user.as_bytes()),
+        value: EphemeralRecord::Served(served.clone()).encode(),
+        timestamp_ms: now_ms,
+    }
+}
+
+/// The chat's present members, the user among them; `None`: too many to be listed.
+fn members(
+    store: &dyn Store,
+    user: &UserId,
+    chat: &ChatId,
+) -> Result<Option<Vec<UserId>>, ErrorCode> {
     let unavailable = |_: StoreError| ErrorCode::Unavailable;
     if let Some((a, b)) = chat.dm_users() {
         return match *user == a || *user == b {
-            true if a == b => Ok(vec![a]),
-            true => Ok(vec![a, b]),
+            true if a == b => Ok(Some(vec![a])),
+            true => Ok(Some(vec![a, b])),
             false => Err(ErrorCode::NotMember),
         };
     }
@@ -92,7 +109,11 @@ fn members(store: &dyn Store, user: &UserId, chat: &ChatId) -> Result<Vec<UserId
     if !own.is_some_and(|m| m.current()) {
         return Err(ErrorCode::NotMember);
     }
+    let info = store.chat(chat).map_err(unavailable)?;
+    if info.is_some_and(|info| info.sharded.is_some()) {
+        return Ok(None);
+    }
     let all = store.members(chat).map_err(unavailable)?;
     let now = all.into_iter().filter(|m| m.current());
-    Ok(now.map(|m| m.user).collect())
+    Ok(Some(now.map(|m| m.user).collect()))
 }

@@ -1,12 +1,16 @@
 //! Records between the tiers, and sealed resume tokens.
 
 use bytes::Bytes;
-use hawser_protocol::ids::{ChatId, ClientMsgId, Seq, UserId};
+use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
+use hawser_protocol::message::{MessageRecord, Send};
+use hawser_protocol::ownership::NodeName;
 use hawser_protocol::record::{
-    CursorRecord, DeliveryKind, DeliveryRecord, DeliveryView, DeviceCursor, Envelopes,
-    EphemeralPresence, EphemeralRecord, GroupOp, SourceRecord,
+    Audience, BodyKey, BodyRecord, CursorRecord, DeliveryKind, DeliveryRecord, DeliveryView,
+    DeviceCursor, Envelopes, EphemeralPresence, EphemeralRecord, GroupOp, Referred, Served,
+    ShardMember, SourceRecord, ViewKind,
 };
 use hawser_protocol::resume::{ResumeKey, ResumeToken};
+use hawser_protocol::revocation::Revocation;
 
 use crate::frames;
 
@@ -19,15 +23,15 @@ pub fn records(bytes: &[u8]) {
     }
     let owned = DeliveryRecord::decode(&shared);
     if let Ok(view) = DeliveryView::parse(bytes)
-        && let hawser_protocol::record::ViewKind::Message(message) = &view.kind
+        && let Some((to, record)) = match &view.kind {
+            ViewKind::Message(message) => Some((message.to(), message.record())),
+            ViewKind::Reference(reference) => Some((reference.to, &[][..])),
+            _ => None,
+        }
     {
-        let recipients = message.recipients().count();
+        let recipients = to.recipients().count();
         assert!(recipients <= bytes.len());
-        let _ = (
-            message.sender(),
-            message.record(),
-            message.envelopes().iter().count(),
-        );
+        let _ = (to.sender(), record, to.envelopes().iter().count());
     }
     if let Ok(record) = owned {
         let again = record.encode();
@@ -36,6 +40,9 @@ pub fn records(bytes: &[u8]) {
             "the view reads what the owned form writes"
         );
         assert_eq!(DeliveryRecord::decode(&again), Ok(record));
+    }
+    if let Ok(body) = BodyRecord::decode(&shared) {
+        assert_eq!(BodyRecord::decode(&body.encode()), Ok(body));
     }
     if let Ok(record) = CursorRecord::decode(bytes) {
         assert_eq!(CursorRecord::decode(&record.encode()), Ok(record));
@@ -104,37 +111,8 @@ fn samples() -> Option<Vec<Vec<u8>>> {
         op,
     };
     let users = vec![UserId::new("bob").ok()?, UserId::new("carol").ok()?];
-    let delivery = |kind| {
-        let record = DeliveryRecord {
-            source_partition: 2,
-            source_seq: Seq::new(1, 77),
-            sub_index: 0,
-            kind,
-        };
-        record.encode().to_vec()
-    };
     let mut all = ephemeral(&record.sender, &record.chat, &users);
-    all.extend([
-        delivery(DeliveryKind::Message {
-            recipients: users.clone(),
-            record: record.encode(),
-            envelopes: send.envelopes.clone(),
-            sender_entry: Some((user.clone(), device.clone())),
-        }),
-        delivery(DeliveryKind::Receipt {
-            recipients: users.clone(),
-            chat: chat.clone(),
-            user: user.clone(),
-            delivered: Seq::new(1, 3),
-            read: Seq::NONE,
-            ts_ms: 5,
-        }),
-        delivery(DeliveryKind::Revoke {
-            user: user.clone(),
-            device: Some(device.clone()),
-            reason: "stolen".to_owned(),
-        }),
-    ]);
+    all.extend(deliveries(&record, &send, &users));
     let sources = [
         SourceRecord::Send {
             sender: user.clone(),
@@ -177,6 +155,71 @@ fn samples() -> Option<Vec<Vec<u8>>> {
     Some(all)
 }
 
+fn deliveries(record: &MessageRecord, send: &Send, users: &[UserId]) -> Vec<Vec<u8>> {
+    let (user, device, chat) = (&record.sender, &record.sender_device, &record.chat);
+    let delivery = |kind| {
+        let record = DeliveryRecord {
+            source_partition: 2,
+            source_seq: Seq::new(1, 77),
+            sub_index: 0,
+            kind,
+        };
+        record.encode().to_vec()
+    };
+    vec![
+        delivery(DeliveryKind::Message {
+            recipients: Audience::Listed(users.to_vec()),
+            record: record.encode(),
+            envelopes: send.envelopes.clone(),
+            sender_entry: Some((user.clone(), device.clone())),
+        }),
+        delivery(DeliveryKind::Receipt {
+            recipients: users.to_vec(),
+            chat: chat.clone(),
+            user: user.clone(),
+            delivered: Seq::new(1, 3),
+            read: Seq::NONE,
+            ts_ms: 5,
+        }),
+        delivery(DeliveryKind::Reference {
+            recipients: Audience::Listed(users.to_vec()),
+            envelopes: send.envelopes.clone(),
+            sender_entry: Some((user.clone(), device.clone())),
+            chat: chat.clone(),
+            referred: Referred::to(record.ordinal, &record.encode()),
+        }),
+        BodyRecord {
+            key: BodyKey {
+                source_partition: 2,
+                seq: Seq::new(1, 77),
+            },
+            record: record.encode(),
+        }
+        .encode()
+        .to_vec(),
+        delivery(DeliveryKind::Revoke {
+            user: user.clone(),
+            number: 7,
+            revocation: Revocation::Device {
+                user: user.clone(),
+                device: device.clone(),
+                until_ms: Some(1_700_000_000_000),
+            },
+            reason: "stolen".to_owned(),
+        }),
+        delivery(DeliveryKind::Shard {
+            chat: chat.clone(),
+            members: vec![ShardMember {
+                user: user.clone(),
+                spans: vec![
+                    (Seq::new(1, 3), Some(Seq::new(1, 9))),
+                    (Seq::new(1, 12), None),
+                ],
+            }],
+        }),
+    ]
+}
+
 fn ephemeral(user: &UserId, chat: &ChatId, recipients: &[UserId]) -> Vec<Vec<u8>> {
     let typing = EphemeralRecord::Typing {
         chat: chat.clone(),
@@ -189,5 +232,18 @@ fn ephemeral(user: &UserId, chat: &ChatId, recipients: &[UserId]) -> Vec<Vec<u8>
         state: EphemeralPresence::Offline,
         last_seen_ms: 5,
     };
-    vec![typing.encode().to_vec(), presence.encode().to_vec()]
+    let node = NodeName::new("edge-1").into_iter();
+    let served = DeviceId::new("phone")
+        .into_iter()
+        .zip(node)
+        .map(|(device, node)| {
+            EphemeralRecord::Served(Served {
+                user: user.clone(),
+                device,
+                node,
+                began_ms: 5,
+            })
+        });
+    let others = [typing, presence].into_iter();
+    others.chain(served).map(|r| r.encode().to_vec()).collect()
 }

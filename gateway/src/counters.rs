@@ -108,9 +108,14 @@ metrics! {
         IdleTimeouts = "hawser_idle_timeouts_total", "Sessions closed for want of a heartbeat (4203).";
         TokenExpiries = "hawser_token_expiries_total", "Live sessions closed because their token expired (4100).";
         Revocations = "hawser_revocations_total", "Live sessions closed because user, device or token was revoked (4003).";
+        RevocationsLearnt = "hawser_revocations_learnt_total", "Revocations, and pardons, that a delivery partition told of before the directory's list did.";
+        RevocationsNotLearnt = "hawser_revocations_not_learnt_total", "The same beyond the bound: sessions are closed, newcomers refused once the list is read.";
         SlowReaders = "hawser_slow_readers_total", "Sessions closed because their bytes did not drain (4204).";
         Redirected = "hawser_redirected_total", "Hellos answered with the address of the node that owns the user's partition.";
+        GrownInPlace = "hawser_grown_in_place_total", "Live sessions that went on in the next generation of delivery without being told.";
+        Strays = "hawser_strays_total", "Live sessions told to come again because their user belongs to another core since delivery has grown.";
         SentHome = "hawser_sent_home_total", "Live sessions told that another node owns their partition.";
+        ServedTold = "hawser_served_told_total", "Times other nodes were told that a device whose partition another owns has its session here.";
         Relocated = "hawser_relocated_total", "Sessions closed because the node drains (4300).";
         Panics = "hawser_panics_total", "Panics caught while serving one connection.";
         ReadErrors = "hawser_log_read_errors_total", "Errors of a delivery consumer.";
@@ -119,6 +124,13 @@ metrics! {
         HttpConnectionsShed = "hawser_http_connections_shed_total", "HTTP connections closed because too many were open.";
         Reloads = "hawser_reloads_total", "Certificates, keys or revocations taken into force without a restart.";
         ReloadErrors = "hawser_reload_errors_total", "Certificates, keys or revocations that could not be read again; the old ones stay in force.";
+        Bodies = "hawser_bodies_total", "Message records read from this node's lane of bodies.";
+        BodiesShed = "hawser_bodies_shed_total", "Bodies that a core's full mailbox did not take, and sessions told to wait because too many bodies were waited for.";
+        BodyHits = "hawser_body_hits_total", "Delivery records that refer to a body which was here.";
+        BodyMisses = "hawser_body_misses_total", "Delivery records that refer to a body which was not here (yet).";
+        BodyFetches = "hawser_body_fetches_total", "Bodies that a core asked to be read in the store.";
+        BodiesGone = "hawser_bodies_gone_total", "Messages passed over for a session because the store no longer has their body.";
+        BodyEvictions = "hawser_body_evictions_total", "Bodies forgotten for want of room.";
         EchoMessages = "hawser_echo_messages_total", "Messages echoed on /v1/echo.";
     }
 }
@@ -139,6 +151,8 @@ metrics! {
         TailBytes = "hawser_unsent_tail_bytes", "Bytes in those tails.";
         ReplayBytes = "hawser_replay_ring_bytes", "Bytes in the replay rings.";
         ReplayEntries = "hawser_replay_ring_entries", "Records in the replay rings.";
+        BodyBytes = "hawser_body_bytes", "Bytes of bodies that a core's table holds; the cores of a node share them.";
+        BodiesWanted = "hawser_bodies_wanted", "Bodies that are waited for.";
         InFlight = "hawser_appends_in_flight", "Appends to the log without an outcome.";
         Users = "hawser_users", "Users with at least one session here.";
         UsersRested = "hawser_users_rested", "Users without a session here whose spent rates are still known.";
@@ -150,6 +164,8 @@ metrics! {
         Nodes = "hawser_nodes", "Nodes of the cluster that are not gone, as far as this one knows.";
         Fenced = "hawser_fenced", "1 while this node's beats do not come back from the log.";
         Guests = "hawser_guests", "Sessions of this core whose partition another node owns.";
+        ShardMembers = "hawser_shard_members", "Memberships of edge-sharded groups that this core knows.";
+        ShardBytes = "hawser_shard_bytes", "About what they cost, bytes.";
         WaitingForPartition = "hawser_sessions_waiting_for_partition", "Sessions that begin once their partition is read here.";
     }
 }

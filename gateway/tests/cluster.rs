@@ -77,6 +77,36 @@ fn a_user_is_sent_to_the_owner_or_served_as_a_guest_and_messages_go_between() {
 }
 
 #[test]
+fn f20_of_two_sessions_of_a_device_on_two_nodes_the_older_gives_way() {
+    let (a, b, at_b) = two(500);
+    let alice = user_sent(&a, &a.plain, &at_b);
+    let displaced = |handle: &NodeHandle| handle.counters().total(Counter::SessionsDisplaced);
+    let as_guest = |device: &str| {
+        let resume = Resume {
+            live_only: true,
+            stays: true,
+            ..Resume::default()
+        };
+        let mut guest = Client::connect(&a.plain, &a.token(&alice, device), device, resume);
+        guest.caught_up();
+        guest
+    };
+    let mut watch = as_guest("watch");
+    let mut at_home = a.live_at(&at_b, &alice, "phone");
+    // As somebody who has the token does it: at the node that does not own the partition.
+    let mut guest = as_guest("phone");
+    assert_eq!(at_home.closed(), Closed::Code(4301));
+    assert_eq!((displaced(a.handle()), displaced(&b)), (0, 1));
+    let mut again = a.live_at(&at_b, &alice, "phone");
+    assert_eq!(guest.closed(), Closed::Code(4301));
+    assert_eq!((displaced(a.handle()), displaced(&b)), (1, 1));
+    let id = again.send(&dm(&alice, "bob"), b"one of each");
+    assert_eq!(again.result(id).error, 0);
+    assert_eq!(&*watch.deliver().record.body, b"one of each");
+    b.join().expect("a clean end");
+}
+
+#[test]
 fn a_node_reads_what_it_owns_and_what_it_has_guests_of_and_nothing_else() {
     let (a, b, at_b) = two(500);
     let read = |handle: &NodeHandle| handle.counters().sum(Gauge::Partitions);

@@ -2,22 +2,19 @@
 
 mod support;
 
-use bytes::Bytes;
-use hawser_engines::log::{AppendOutcome, Appended, Log, Produce, Topic};
 use hawser_gateway::counters::Counter;
 use hawser_protocol::frame::{ClientFrame, ServerFrame};
-use hawser_protocol::ids::{ChatId, ClientMsgId, Seq, UserId};
+use hawser_protocol::ids::{ChatId, ClientMsgId, Seq};
 use hawser_protocol::lanes::Lanes;
 use hawser_protocol::limits::LANES_NOTICE_MS;
 use hawser_protocol::message::MessageType;
-use hawser_protocol::partition::partition;
 use hawser_protocol::pb;
-use hawser_protocol::record::{GroupOp, SourceRecord};
+use hawser_protocol::record::GroupOp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 use support::Node;
-use support::client::{Client, PATIENCE, new_id, now_ms};
+use support::client::{Client, now_ms};
+use support::groups::{change, create};
 
 const HALL: &str = "g:hall";
 const LANES: u8 = 4;
@@ -31,43 +28,8 @@ struct Said {
     seq: Seq,
 }
 
-struct Told(Sender<AppendOutcome>);
-
-impl Appended for Told {
-    fn appended(&self, _tag: u64, outcome: AppendOutcome) {
-        self.0.send(outcome).expect("somebody waits");
-    }
-}
-
 fn hall() -> ChatId {
     ChatId::new(HALL).expect("a group")
-}
-
-fn append(log: &dyn Log, record: &SourceRecord) {
-    let chat = record.chat().as_str();
-    let produce = Produce {
-        topic: Topic::ChatMessages,
-        partition: partition(chat, log.partitions(Topic::ChatMessages)),
-        key: Bytes::copy_from_slice(chat.as_bytes()),
-        value: record.encode(),
-        timestamp_ms: now_ms(),
-    };
-    let (sender, told) = channel();
-    let done: Arc<dyn Appended> = Arc::new(Told(sender));
-    log.produce(produce, 0, &done).expect("taken");
-    told.recv_timeout(PATIENCE)
-        .expect("an answer")
-        .expect("appended");
-}
-
-fn change(log: &dyn Log, op: GroupOp) {
-    let record = SourceRecord::Group {
-        actor: UserId::new("alice").expect("an id"),
-        op_id: new_id(),
-        chat: hall(),
-        op,
-    };
-    append(log, &record);
 }
 
 /// An id as a client makes it some minutes later, within what clocks may differ.
@@ -93,16 +55,8 @@ fn text(client: &mut Client) -> Said {
 fn a_relaxed_group_is_spread_over_lanes_and_loses_and_doubles_nothing() {
     let node = Node::start();
     let log = Arc::clone(&node.backing().services.log);
-    let members = vec![UserId::new("bob").expect("an id")];
-    change(
-        &*log,
-        GroupOp::Create {
-            name: "Hall".to_owned(),
-            picture: String::new(),
-            members,
-        },
-    );
-    change(&*log, GroupOp::Relax { lanes: LANES });
+    create(&*log, &hall(), &["bob"]);
+    change(&*log, &hall(), GroupOp::Relax { lanes: LANES });
     let mut alice = node.live("alice", "phone");
     let mut bob = node.live("bob", "laptop");
     // The first goes before the node may have heard of it: wherever it lands, it is one message of its lane.

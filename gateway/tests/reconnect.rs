@@ -2,7 +2,9 @@
 
 mod support;
 
-use hawser_engines::directory::{Device, Directory, DirectoryError, Group, Revocation, User};
+use hawser_engines::directory::{
+    Device, Directory, DirectoryError, Group, GroupDelta, Revocation, User,
+};
 use hawser_engines::presence::{Presence, PresenceStore};
 use hawser_engines::store::{
     ChatHead, ChatInfo, DedupRow, Membership, Page, ReceiptRow, Store, StoreError, StoreOp,
@@ -105,13 +107,16 @@ impl Directory for Counted<dyn Directory> {
     fn apply_group(&self, group: &Group, write_seq: Seq) -> Result<(), DirectoryError> {
         self.asked().apply_group(group, write_seq)
     }
+    fn touch_group(&self, delta: &GroupDelta, write_seq: Seq) -> Result<(), DirectoryError> {
+        self.asked().touch_group(delta, write_seq)
+    }
     fn group(&self, chat: &ChatId) -> Result<Option<Group>, DirectoryError> {
         self.asked().group(chat)
     }
     fn delete_user(&self, id: &UserId) -> Result<(), DirectoryError> {
         self.asked().delete_user(id)
     }
-    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError> {
+    fn put_revocation(&self, revocation: &Revocation) -> Result<u64, DirectoryError> {
         self.asked().put_revocation(revocation)
     }
     fn revocations_after(

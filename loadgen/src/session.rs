@@ -9,6 +9,8 @@ use hawser_ring::Key;
 
 use crate::link::Link;
 
+/// A Ping without a Pong for so long: the connection is lost, milliseconds (docs/protocol.md, section 10).
+pub const PONG_MS: u64 = 10_000;
 /// Unacknowledged bytes at which an acknowledgement does not wait: a quarter of the server's window.
 const UNACKED_BYTES_MAX: usize = hawser_protocol::limits::WINDOW_BYTES / 4;
 
@@ -113,6 +115,8 @@ pub struct Session {
     pub ack_timer: bool,
     /// Agreed on in Welcome.
     pub heartbeat_ms: u32,
+    /// When the oldest Ping without a Pong was sent, on the clock of timers, milliseconds.
+    pub pinged_ms: Option<u64>,
     /// Oldest first.
     pub in_flight: Vec<InFlight>,
     /// See [`Warmth`].
@@ -145,6 +149,7 @@ impl Session {
             unacked: 0,
             ack_timer: false,
             heartbeat_ms: 30_000,
+            pinged_ms: None,
             in_flight: Vec::new(),
             warmth: Warmth::default(),
         }
@@ -157,6 +162,7 @@ impl Session {
         self.out = Vec::new();
         self.sending = false;
         self.ack_timer = false;
+        self.pinged_ms = None;
         self.epoch = self.epoch.wrapping_add(1);
         if self.stage != Stage::Banned {
             self.stage = Stage::Waiting;
@@ -232,13 +238,21 @@ impl Session {
         Some(ClientFrame::Ack(Ack { offset }))
     }
 
-    /// A heartbeat, which acknowledges as well.
-    pub fn ping(&mut self, client_time_ms: u64) -> ClientFrame {
+    /// A heartbeat, which acknowledges as well; its Pong is to come within [`PONG_MS`].
+    pub fn ping(&mut self, client_time_ms: u64, now_ms: u64) -> ClientFrame {
         self.note_acked();
+        self.pinged_ms = self.pinged_ms.or(Some(now_ms));
         ClientFrame::Ping(pb::Ping {
             offset: self.seen,
             client_time_ms,
         })
+    }
+
+    /// The connection is lost, though nobody said so: a Ping has no Pong.
+    #[must_use]
+    pub fn misses_pong(&self, now_ms: u64) -> bool {
+        self.pinged_ms
+            .is_some_and(|at_ms| now_ms >= at_ms + PONG_MS)
     }
 
     fn note_acked(&mut self) {
@@ -304,11 +318,24 @@ mod tests {
         assert_eq!(session.ack(), Some(ClientFrame::Ack(Ack { offset: 7 })));
         assert_eq!(session.ack(), None);
         assert!(session.saw(8, 1) && !session.must_ack());
-        let ClientFrame::Ping(ping) = session.ping(5) else {
+        let ClientFrame::Ping(ping) = session.ping(5, 0) else {
             panic!()
         };
         assert_eq!(ping.offset, Some(8));
         assert_eq!(session.ack(), None, "the ping said it");
+    }
+
+    #[test]
+    fn a_pong_is_missed_when_the_oldest_ping_without_one_is_too_old() {
+        let mut session = Session::new(0);
+        session.ping(0, 1_000);
+        session.ping(0, 6_000);
+        assert!(!session.misses_pong(999 + PONG_MS) && session.misses_pong(1_000 + PONG_MS));
+        session.pinged_ms = None;
+        session.ping(0, 11_000);
+        assert!(!session.misses_pong(1_000 + PONG_MS), "it was answered");
+        session.disconnected();
+        assert!(!session.misses_pong(u64::MAX), "there is no connection");
     }
 
     #[test]

@@ -95,6 +95,31 @@ fn f6_an_edge_node_that_comes_and_goes_moves_its_own_users_and_refuses_nothing()
 }
 
 #[test]
+fn f10_readers_at_nothing_on_every_node_harm_nobody_and_miss_nothing() {
+    holds_nightly(&["f10"]);
+}
+
+#[test]
+fn f11_connections_that_are_silently_gone_are_noticed_and_their_users_lose_nothing() {
+    holds_nightly(&["f11"]);
+}
+
+#[test]
+fn f13_all_that_come_back_at_once_are_let_in_by_every_node_at_its_pace() {
+    holds_nightly(&["f13"]);
+}
+
+#[test]
+fn f20_what_was_captured_opens_one_session_of_its_device_and_sends_one_message_on_any_node() {
+    holds_nightly(&["f20"]);
+}
+
+#[test]
+fn f24_limits_are_kept_around_devices_addresses_reconnects_and_nodes() {
+    holds_nightly(&["f24"]);
+}
+
+#[test]
 fn f26_a_rolling_restart_of_everything_fails_no_send_and_cuts_no_session_off() {
     holds(&["rolling"], &[]);
 }

@@ -13,7 +13,9 @@ pub mod ownership;
 pub mod partition;
 pub mod record;
 pub mod resume;
+pub mod revocation;
 pub mod server;
+pub mod shards;
 
 /// Control frames, generated from `proto/hawser.proto`.
 #[allow(missing_docs, clippy::all, unused_qualifications, unreachable_pub)]

@@ -71,8 +71,12 @@ pub const LANES_MAX: u8 = 64;
 /// How long after the record that sets a chat to relaxed order its messages begin to be spread, milliseconds: so long
 /// do edge nodes have to learn of it.
 pub const LANES_NOTICE_MS: u64 = 30_000;
-/// Members listed record by record; above, membership is sharded to the edge (later).
-pub const GROUP_MEMBERS_MAX: usize = 10_000;
+/// Members of a group.
+pub const GROUP_MEMBERS_MAX: usize = 200_000;
+/// Users that one change of a group names.
+pub const GROUP_CHANGE_MAX: usize = 10_000;
+/// Members of a group that are listed record by record, at most; of a larger one the edge nodes know who is in it.
+pub const GROUP_LISTED_MAX: usize = 10_000;
 /// History rows per bucket of `messages_by_chat`.
 pub const BUCKET_ORDINALS: u64 = 8_192;
 

@@ -10,16 +10,22 @@ use hawser_engines::log::{Produce, Record, Topic};
 use hawser_engines::store::{Store, StoreOp};
 use hawser_fanout::history::History;
 use hawser_fanout::ingest::{Core, IngestConfig, Recollection};
-use hawser_protocol::ids::{ChatId, Seq};
+use hawser_protocol::ids::{ChatId, Seq, UserId};
 use hawser_protocol::lanes::Lanes;
 use hawser_protocol::partition::partition;
-use hawser_protocol::record::{DeliveryKind, DeliveryRecord, SourceRecord};
-use std::collections::BTreeSet;
+use hawser_protocol::record::{
+    Audience, BodyKey, DeliveryKind, DeliveryRecord, DeliveryView, SourceRecord, ViewKind,
+};
+use hawser_protocol::revocation::Revocation;
+use hawser_protocol::shards::ShardTable;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Of `chat-messages`, and of `delivery`.
+/// Of `chat-messages`, and of `delivery`: three users of a group are in three of these.
 pub(crate) const SOURCES: u32 = 2;
-pub(crate) const DELIVERIES: u32 = 4;
+pub(crate) const DELIVERIES: u32 = 8;
+/// One run of so many has edge-sharded groups.
+const SHARDED_RUNS: u64 = 3;
 /// Records of one turn of ingest.
 const BATCH_MAX: u64 = 12;
 /// After a failure ingest begins again after this, milliseconds.
@@ -30,9 +36,35 @@ const RESTART_MS: u64 = 30;
 pub(crate) struct Entry {
     pub(crate) value: Bytes,
     pub(crate) record: DeliveryRecord,
+    /// What it comes to: of a reference, the message; what an edge makes of it is made of the body that it has.
+    pub(crate) whole: DeliveryKind,
+    /// Whom a message to the members of an edge-sharded group is for, as its edge knows them.
+    pub(crate) members: BTreeSet<UserId>,
     /// The same source record was delivered here before, or a receipt of before one that was (once more, after a
     /// crash, it tells more members): the edge may leave it out.
     pub(crate) repeat: bool,
+}
+
+impl Entry {
+    /// The same with the message record that it refers to.
+    pub(crate) fn with(&self, body: &Bytes) -> Self {
+        let mut entry = self.clone();
+        if let DeliveryKind::Reference {
+            recipients,
+            envelopes,
+            sender_entry,
+            ..
+        } = &self.record.kind
+        {
+            entry.whole = DeliveryKind::Message {
+                recipients: recipients.clone(),
+                record: body.clone(),
+                envelopes: envelopes.clone(),
+                sender_entry: sender_entry.clone(),
+            };
+        }
+        entry
+    }
 }
 
 /// One delivery partition.
@@ -42,6 +74,8 @@ pub(crate) struct Delivery {
     /// First offset that retention has left.
     pub(crate) low: u64,
     seen: BTreeSet<(u32, Seq, u16)>,
+    /// In the memory of the edge that owns it: who is in edge-sharded groups.
+    shards: ShardTable,
 }
 
 /// One turn of ingest: judged, and on its way to be stored, delivered and committed.
@@ -49,6 +83,8 @@ pub(crate) struct Delivery {
 pub(crate) struct Turn {
     ops: Vec<StoreOp>,
     produce: Vec<Produce>,
+    /// Goes to the lanes, before the others.
+    bodies: Vec<Bytes>,
     next: Vec<u64>,
 }
 
@@ -65,10 +101,16 @@ pub(crate) struct Cluster {
     pub(crate) delivery: Vec<Delivery>,
     /// Of the delivery topic.
     pub(crate) generation: u16,
+    /// The directory's list of revocations, from place 1, each as it was put.
+    pub(crate) revocations: Vec<Revocation>,
     /// What edges read of groups in relaxed order, from the first.
     pub(crate) lane_news: Vec<(ChatId, Lanes)>,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) history: History,
+    /// `shards`: the last record of each key, by delivery partition of the user.
+    kept: Vec<BTreeMap<Bytes, Bytes>>,
+    /// Members that records list, at most.
+    pub(crate) listed_max: u32,
     core: Core,
     /// Next offsets: as this ingest has judged them, and as they are committed.
     next: Vec<u64>,
@@ -86,11 +128,36 @@ pub(crate) struct Cluster {
     pub(crate) crashes: u64,
     /// Messages that ingest has sent on to their lane, each time that it did.
     pub(crate) sent_on: u64,
+    /// Everything that delivery records refer to: what the oracles know.
+    pub(crate) bodies: BTreeMap<BodyKey, Bytes>,
     broken: Option<Break>,
 }
 
+impl Delivery {
+    /// The key of a delivery record is the chat.
+    fn members_of(&self, record: &DeliveryRecord, chat: &Bytes) -> BTreeSet<UserId> {
+        let (DeliveryKind::Message { recipients, .. } | DeliveryKind::Reference { recipients, .. }) =
+            &record.kind
+        else {
+            return BTreeSet::new();
+        };
+        let Audience::Members { changed } = recipients else {
+            return BTreeSet::new();
+        };
+        let chat = std::str::from_utf8(chat).unwrap_or_default();
+        let members = self.shards.members(chat, record.source_seq, *changed);
+        members.filter_map(|user| UserId::new(user).ok()).collect()
+    }
+}
+
 impl Cluster {
-    pub(crate) fn new(broken: Option<Break>) -> Self {
+    pub(crate) fn new(broken: Option<Break>, seed: u64) -> Self {
+        // In some runs three members are a giant group.
+        let listed_max = if seed.is_multiple_of(SHARDED_RUNS) {
+            2
+        } else {
+            10_000
+        };
         let store = Arc::new(MemoryStore::new(broken));
         let port: Arc<dyn Store> = store.clone();
         let no_offsets = || vec![0; SOURCES as usize];
@@ -98,10 +165,13 @@ impl Cluster {
             source: (0..SOURCES).map(|_| Vec::new()).collect(),
             delivery: (0..DELIVERIES).map(|_| Delivery::default()).collect(),
             generation: 1,
+            revocations: Vec::new(),
             lane_news: Vec::new(),
             history: History::new(port),
             store,
-            core: core(),
+            kept: (0..DELIVERIES).map(|_| BTreeMap::new()).collect(),
+            listed_max,
+            core: core(listed_max),
             next: no_offsets(),
             committed: no_offsets(),
             recollections: (0..SOURCES)
@@ -113,6 +183,7 @@ impl Cluster {
             doom: None,
             crashes: 0,
             sent_on: 0,
+            bodies: BTreeMap::new(),
             broken,
         }
     }
@@ -150,10 +221,24 @@ impl Cluster {
         let later = (place.0, Seq(u64::MAX), u16::MAX);
         let passed = receipt && log.seen.range(place..=later).next().is_some();
         let repeat = !log.seen.insert(place) || passed;
-        log.entries.push(Entry {
+        if let Ok(DeliveryView {
+            kind: ViewKind::Shard(shard),
+            ..
+        }) = DeliveryView::parse(&produce.value)
+        {
+            log.shards.apply(&shard, |_| true);
+        }
+        let entry = Entry {
+            members: log.members_of(&record, &produce.key),
             value: produce.value.clone(),
+            whole: record.kind.clone(),
             record,
             repeat,
+        };
+        let body = self.bodies.get(&entry.record.body_key());
+        log.entries.push(match body {
+            Some(body) => entry.with(body),
+            None => entry,
         });
     }
 
@@ -161,12 +246,29 @@ impl Cluster {
     pub(crate) fn recreate_delivery(&mut self) {
         self.generation += 1;
         self.delivery = (0..DELIVERIES).map(|_| Delivery::default()).collect();
+        (0..DELIVERIES).for_each(|partition| self.reopen(partition));
+    }
+
+    /// An edge opens a partition: what it knows of edge-sharded groups is what is kept of them.
+    pub(crate) fn reopen(&mut self, partition: u32) {
+        let mut shards = ShardTable::default();
+        for value in self.kept[partition as usize].values() {
+            if let Ok(DeliveryView {
+                kind: ViewKind::Shard(shard),
+                ..
+            }) = DeliveryView::parse(value)
+            {
+                shards.apply(&shard, |_| true);
+            }
+        }
+        self.delivery[partition as usize].shards = shards;
     }
 
     fn judge(&mut self) -> Option<Turn> {
         let mut turn = Turn {
             ops: Vec::new(),
             produce: Vec::new(),
+            bodies: Vec::new(),
             next: self.next.clone(),
         };
         for (source, log) in (0..).zip(&self.source) {
@@ -178,6 +280,7 @@ impl Cluster {
                 let plan = self.core.judge(source, record, store).ok()?;
                 turn.ops.extend(plan.store);
                 turn.produce.extend(plan.produce);
+                turn.bodies.extend(plan.body);
             }
             *next = end;
         }
@@ -186,7 +289,7 @@ impl Cluster {
     }
 }
 
-fn core() -> Core {
+fn core(listed_max: u32) -> Core {
     let config = IngestConfig {
         cell: 0,
         source_partitions: SOURCES,
@@ -194,6 +297,10 @@ fn core() -> Core {
         dead_letter_partitions: 1,
         group_members_partitions: 1,
         audit_partitions: 1,
+        shard_partitions: DELIVERIES,
+        listed_max,
+        // Whatever touches more than two partitions.
+        reference_bytes: 1,
     };
     Core::new(config, 1)
 }
@@ -213,6 +320,13 @@ impl World {
             match produce.topic {
                 Topic::Delivery => self.cluster.deliver(produce),
                 Topic::ChatMessages => self.send_on(produce),
+                Topic::Shards => {
+                    let lost = self.cluster.broken == Some(Break::Shards);
+                    if !(lost && self.chance.below(4) == 0) {
+                        let kept = &mut self.cluster.kept[produce.partition as usize];
+                        kept.insert(produce.key.clone(), produce.value.clone());
+                    }
+                }
                 Topic::Leases => {
                     self.cluster.lane_news.extend(lanes::news(produce));
                     self.tell_edges_of_lanes();
@@ -261,6 +375,7 @@ impl World {
             (Step::Judge, _) if current => self.ingest_judge(),
             (Step::Store, Some(turn)) => self.ingest_store(current, epoch, turn),
             (Step::Deliver, Some(turn)) => {
+                self.send_bodies(&turn.bodies);
                 self.produce(&turn.produce);
                 self.ingest_next(epoch, Step::Commit, turn);
             }
@@ -365,7 +480,7 @@ impl World {
     fn ingest_restart(&mut self) {
         let cluster = &mut self.cluster;
         cluster.epoch += 1;
-        cluster.core = core();
+        cluster.core = core(cluster.listed_max);
         cluster.next.clone_from(&cluster.committed);
         if self.chance.below(2) == 0 {
             // It rebuilds its dedup window, and asks the store no more of what is new.

@@ -5,11 +5,11 @@ use crate::edge::{Conn, edge_of};
 use crate::world::{ConnId, EDGES, Event, World};
 use bytes::Bytes;
 use hawser_protocol::frame::{Deliver, DeliverFlags, ServerFrame};
-use hawser_protocol::ids::ClientMsgId;
+use hawser_protocol::ids::{ClientMsgId, Seq};
 use hawser_protocol::message::MessageRecord;
 use hawser_protocol::pb;
-use hawser_protocol::record::DeliveryKind;
-use hawser_protocol::server::Offer;
+use hawser_protocol::record::{Audience, DeliveryKind};
+use hawser_protocol::server::{Found, Offer};
 
 impl World {
     pub(crate) fn wake_edges(&mut self) {
@@ -36,8 +36,12 @@ impl World {
                 let Some(entry) = entry.cloned() else {
                     break;
                 };
+                self.edges[edge].taken.insert(partition, offset + 1);
+                if entry.record.source_seq == Seq::NONE {
+                    self.control(edge, &entry.record);
+                    continue;
+                }
                 let edge = &mut self.edges[edge];
-                edge.taken.insert(partition, offset + 1);
                 let place = (entry.record.source_seq, entry.record.sub_index);
                 let mark = edge.marks.entry((partition, entry.record.source_partition));
                 let mark = mark.or_default();
@@ -65,7 +69,8 @@ impl World {
             .map(|(id, _)| *id)
             .collect();
         for conn in conns {
-            let room = self.chance.below(8) != 0;
+            let whole = self.whole(partition, entry);
+            let room = self.chance.below(8) != 0 && whole.is_ok();
             let Some(session) = self.session(conn) else {
                 continue;
             };
@@ -74,7 +79,9 @@ impl World {
                 Offer::Later | Offer::Old => {}
                 Offer::Syncing => {
                     let c = &self.conns[&conn];
-                    if let Some(result) = entry.result_for(&c.user, &c.name) {
+                    if let Ok(entry) = whole
+                        && let Some(result) = entry.result_for(&c.user, &c.name)
+                    {
                         self.answer(conn, result);
                     }
                 }
@@ -90,6 +97,9 @@ impl World {
                 return;
             };
             let c = &self.conns[&conn];
+            if c.awaits_body {
+                return;
+            }
             let (user, name, partition) = (c.user.clone(), c.name.clone(), c.partition);
             let high = self.taken(partition);
             let log = &self.cluster.delivery[partition as usize];
@@ -110,12 +120,21 @@ impl World {
                 }
                 return;
             };
-            self.put(conn, offset, &entry);
+            match self.whole(partition, &entry) {
+                Ok(entry) => self.put(conn, offset, &entry),
+                Err(Found::Gone) => {
+                    if let Some(session) = self.session(conn) {
+                        session.skip_to(offset + 1);
+                    }
+                }
+                Err(_) => return self.await_body(conn, partition, &entry),
+            }
         }
     }
 
     /// Puts one record on the wire, and notes it.
     fn put(&mut self, conn: ConnId, offset: u64, entry: &Entry) {
+        self.may_have(conn, offset);
         let Some(c) = self.conns.get_mut(&conn) else {
             return;
         };
@@ -132,12 +151,15 @@ impl World {
             true => DeliverFlags::REPLAYED,
             false => DeliverFlags::default(),
         };
-        let (frame, message) = match &entry.record.kind {
-            DeliveryKind::Message { record, .. } => {
+        let (frame, message) = match &entry.whole {
+            DeliveryKind::Message {
+                record, recipients, ..
+            } => {
                 let Ok(record) = MessageRecord::decode(record) else {
                     return self.violate("codec", "a message record that cannot be read".into());
                 };
-                let message = (record.sender != user).then(|| (record.chat.clone(), record.seq));
+                let told = matches!(recipients, Audience::Listed(_)) && record.sender != user;
+                let message = told.then(|| (record.chat.clone(), record.seq));
                 let frame = ServerFrame::Deliver(Deliver {
                     offset,
                     flags,
@@ -164,7 +186,10 @@ impl World {
                 };
                 (ServerFrame::ReceiptUpdate(update), None)
             }
-            DeliveryKind::Result { .. } | DeliveryKind::Revoke { .. } => return,
+            DeliveryKind::Result { .. }
+            | DeliveryKind::Revoke { .. }
+            | DeliveryKind::Shard { .. }
+            | DeliveryKind::Reference { .. } => return,
         };
         session.delivered(offset, 200, message);
         self.send_down(conn, &frame);

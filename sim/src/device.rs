@@ -2,6 +2,7 @@
 
 use crate::Break;
 use crate::oracle::Stream;
+use crate::revoke;
 use crate::world::{ConnId, DeviceNo, Event, World};
 use bytes::Bytes;
 use hawser_protocol::client::{Batch, Config, Effect, Phase, Position, Saved, Session};
@@ -286,9 +287,10 @@ impl World {
     pub(crate) fn device_token(&mut self, device: DeviceNo, boot: u32) {
         if self.devices[device].boot == boot {
             let expires = self.wall_ms() + TOKEN_LIFE_MS;
+            let token = revoke::token(expires, self.true_ms());
             let now = self.device_now(device);
             let session = &mut self.devices[device].session;
-            session.handle_token(expires.to_string(), expires, now);
+            session.handle_token(token, expires, now);
             self.settle(device);
         }
     }

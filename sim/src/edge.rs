@@ -2,17 +2,19 @@
 
 use crate::Break;
 use crate::cluster::{DELIVERIES, Entry};
+use crate::revoke;
 use crate::world::{ConnId, DeviceNo, EDGES, Event, World};
 use bytes::Bytes;
+use hawser_fanout::auth::{Claims, Standing};
 use hawser_protocol::frame::{ClientFrame, ServerFrame};
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
 use hawser_protocol::lanes::Lanes;
 use hawser_protocol::message::MessageRecord;
 use hawser_protocol::partition::partition;
 use hawser_protocol::pb;
-use hawser_protocol::record::DeliveryKind;
+use hawser_protocol::record::{Audience, DeliveryKind};
 use hawser_protocol::resume::{ResumeKey, ResumeToken, record_checksum};
-use hawser_protocol::server::{Action, Session, Start, UserRates, resume};
+use hawser_protocol::server::{Action, Bodies, Session, Start, UserRates, resume};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The cluster's key for resume tokens.
@@ -21,7 +23,7 @@ pub(crate) const KEY: [u8; 32] = [7; 32];
 const TOKEN_LIFE_MS: u64 = 7 * 86_400_000;
 
 /// One edge node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Edge {
     pub(crate) down: bool,
     pub(crate) boot: u32,
@@ -36,6 +38,35 @@ pub(crate) struct Edge {
     pub(crate) lanes: BTreeMap<ChatId, Lanes>,
     /// Records read that tell of lanes.
     pub(crate) lanes_read: usize,
+    /// What delivery records refer to.
+    pub(crate) bodies: Bodies<ConnId>,
+    /// When it looks for those that are to be fetched.
+    pub(crate) bodies_due_at: Option<u64>,
+    /// Revocations, as far as this node knows, and how much of the list it has read.
+    pub(crate) standing: Standing,
+    pub(crate) list_read: usize,
+}
+
+/// Bytes of bodies that an edge holds: few, so that those that resume have to fetch some.
+const BODY_BYTES: usize = 2_000;
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            down: false,
+            boot: 0,
+            taken: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            dropped: BTreeSet::new(),
+            looking: false,
+            lanes: BTreeMap::new(),
+            lanes_read: 0,
+            bodies: Bodies::new(BODY_BYTES),
+            bodies_due_at: None,
+            standing: Standing::default(),
+            list_read: 0,
+        }
+    }
 }
 
 /// One connection, as its edge holds it.
@@ -48,7 +79,11 @@ pub(crate) struct Conn {
     pub(crate) partition: u32,
     pub(crate) timeout_at: Option<u64>,
     pub(crate) session: Option<Session>,
+    /// What its token says.
+    pub(crate) claims: Option<Claims>,
     acked: Option<u64>,
+    /// It reads on when a body is here.
+    pub(crate) awaits_body: bool,
     /// When the last byte in each direction arrives: TCP keeps the order.
     to_edge_at: u64,
     to_device_at: u64,
@@ -57,7 +92,7 @@ pub(crate) struct Conn {
 impl Entry {
     /// The SendResult, without offset, that this is to a device.
     pub(crate) fn result_for(&self, user: &UserId, device: &DeviceId) -> Option<pb::SendResult> {
-        match &self.record.kind {
+        match &self.whole {
             DeliveryKind::Message {
                 record,
                 sender_entry: Some((u, d)),
@@ -86,14 +121,17 @@ impl Entry {
 
     /// Whether it holds anything for a device.
     pub(crate) fn concerns(&self, user: &UserId, device: &DeviceId) -> bool {
-        match &self.record.kind {
-            DeliveryKind::Message { recipients, .. } | DeliveryKind::Receipt { recipients, .. } => {
-                recipients.contains(user)
-            }
+        match &self.whole {
+            DeliveryKind::Message { recipients, .. }
+            | DeliveryKind::Reference { recipients, .. } => match recipients {
+                Audience::Listed(users) => users.contains(user),
+                Audience::Members { .. } => self.members.contains(user),
+            },
+            DeliveryKind::Receipt { recipients, .. } => recipients.contains(user),
             DeliveryKind::Result {
                 user: u, device: d, ..
             } => u == user && d == device,
-            DeliveryKind::Revoke { .. } => false,
+            DeliveryKind::Revoke { .. } | DeliveryKind::Shard { .. } => false,
         }
     }
 }
@@ -125,7 +163,9 @@ impl World {
             partition,
             timeout_at: None,
             session: None,
+            claims: None,
             acked: None,
+            awaits_body: false,
             to_edge_at: 0,
             to_device_at: 0,
         };
@@ -217,10 +257,12 @@ impl World {
     /// It is started again, at the end of its partitions: what is older is read from the log.
     pub(crate) fn edge_start(&mut self, edge: usize) {
         for partition in (0..DELIVERIES).filter(|p| edge_of(*p) == edge) {
+            self.cluster.reopen(partition);
             let end = self.cluster.delivery[partition as usize].entries.len() as u64;
             self.edges[edge].taken.insert(partition, end);
         }
         self.edges[edge].down = false;
+        self.edge_learns(edge);
         self.await_lane_news(edge);
     }
 
@@ -286,9 +328,12 @@ impl World {
             return;
         };
         let (user, name, partition) = (c.user.clone(), c.name.clone(), c.partition);
-        let expires: u64 = hello.token.parse().unwrap_or(0);
+        let (expires, claims) = revoke::claims_of(&hello.token, &user, &name);
         if expires <= self.wall_ms() {
             return self.edge_close(conn, 4100);
+        }
+        if !self.admit(conn, claims) {
+            return;
         }
         self.displace(conn, &user, &name);
         let head = self.taken(partition);
@@ -341,8 +386,15 @@ impl World {
     fn resumes(&self, hello: &pb::Hello, user: &UserId, name: &DeviceId, at: u32) -> Option<u64> {
         let token = ResumeKey::new(&KEY).open(&hello.resume_token).ok()?;
         let generation = self.cluster.generation;
-        let claim =
-            resume::claim(hello, &token, user, name, generation, at, self.wall_ms()).ok()?;
+        let claim = resume::claim(
+            hello,
+            &token,
+            user,
+            name,
+            [(generation, at)],
+            self.wall_ms(),
+        )
+        .ok()?;
         let log = &self.cluster.delivery[at as usize];
         let state = resume::LogState {
             generation,
@@ -411,8 +463,12 @@ impl World {
                 }
                 Action::VerifyToken(token) => {
                     let mut out = Vec::new();
+                    let (expires, claims) = revoke::claims_of(&token, &user, &device);
+                    if !self.admit(conn, claims) {
+                        return;
+                    }
                     if let Some(session) = self.session(conn) {
-                        session.token_accepted(token.parse().unwrap_or(0), &mut out);
+                        session.token_accepted(expires, &mut out);
                     }
                     self.act(conn, out);
                 }

@@ -7,6 +7,7 @@
 //! One seed is one run: a failing one is replayed by its number.
 
 mod append;
+mod bodies;
 mod cluster;
 mod deliver;
 mod device;
@@ -17,6 +18,7 @@ mod lanes;
 mod oracle;
 mod owners;
 mod reference;
+mod revoke;
 mod scroll;
 mod store;
 mod storm;
@@ -41,17 +43,26 @@ pub enum Break {
     Resume,
     /// What ingest writes for other lanes of a group is sometimes lost.
     Lanes,
+    /// The edge passes over a message whose body it does not have.
+    Bodies,
+    /// What is kept of who is in edge-sharded groups is sometimes lost.
+    Shards,
+    /// The edge leaves out the records of revocations.
+    Revoke,
 }
 
 impl Break {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Dedup,
         Self::Commit,
         Self::Store,
         Self::Disk,
         Self::Resume,
         Self::Lanes,
+        Self::Bodies,
+        Self::Shards,
+        Self::Revoke,
     ];
 }
 
@@ -100,6 +111,12 @@ pub struct Outcome {
     pub sent_on: u64,
     /// Messages stored in a lane that is not the group's own.
     pub in_lanes: u64,
+    /// Bodies of references that an edge read in the store.
+    pub fetched: u64,
+    /// Sessions that were closed or turned away because their token was revoked.
+    pub revoked: u64,
+    /// Revocations that an edge learnt from the delivery log before it read the list.
+    pub learnt: u64,
     /// The first promise that was broken.
     pub violation: Option<Violation>,
 }

@@ -254,6 +254,7 @@ struct Total {
     unrecovered: u64,
     sent_on: u64,
     in_lanes: u64,
+    fetched: u64,
     violations: u64,
 }
 
@@ -267,6 +268,7 @@ impl Total {
         self.unrecovered += outcome.unrecovered;
         self.sent_on += outcome.sent_on;
         self.in_lanes += outcome.in_lanes;
+        self.fetched += outcome.fetched;
         self.violations += u64::from(outcome.violation.is_some());
     }
 }
@@ -275,7 +277,7 @@ impl std::fmt::Display for Total {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} seeds, {} events: {} messages delivered ({} replayed), {} sessions resumed and {} synced, {} messages in lanes ({} times sent on); {} violations",
+            "{} seeds, {} events: {} messages delivered ({} replayed), {} sessions resumed and {} synced, {} messages in lanes ({} times sent on), {} bodies fetched; {} violations",
             self.seeds,
             self.events,
             self.delivered,
@@ -284,6 +286,7 @@ impl std::fmt::Display for Total {
             self.unrecovered,
             self.in_lanes,
             self.sent_on,
+            self.fetched,
             self.violations
         )
     }

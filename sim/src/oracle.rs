@@ -10,7 +10,7 @@ use hawser_protocol::ids::{ChatId, ClientMsgId, Seq, UserId};
 use hawser_protocol::message::MessageRecord;
 use hawser_protocol::partition::partition;
 use hawser_protocol::pb;
-use hawser_protocol::record::DeliveryKind;
+use hawser_protocol::record::{Audience, DeliveryKind};
 use hawser_protocol::resume::ResumeKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -42,6 +42,8 @@ pub(crate) struct Evidence {
     pub(crate) replayed: u64,
     pub(crate) recovered: u64,
     pub(crate) unrecovered: u64,
+    pub(crate) revoked: u64,
+    pub(crate) learnt: u64,
 }
 
 /// What came on one connection.
@@ -193,7 +195,7 @@ impl World {
             let entry = usize::try_from(*at).ok().and_then(|at| log.get(at));
             // What is no message and has offset 0 looks like one from outside the log.
             let first = |entry: &Entry| {
-                let deliver = matches!(entry.record.kind, DeliveryKind::Message { .. });
+                let deliver = matches!(entry.whole, DeliveryKind::Message { .. });
                 *at == 0 && (!deliver || entry.result_for(&d.user, &d.name).is_some())
             };
             entry.is_some_and(|e| !e.repeat && e.concerns(&d.user, &d.name) && !first(e))
@@ -222,7 +224,7 @@ impl World {
             let Some(entry) = entry.filter(|entry| entry.concerns(&d.user, &d.name)) else {
                 return false;
             };
-            let DeliveryKind::Message { record, .. } = &entry.record.kind else {
+            let DeliveryKind::Message { record, .. } = &entry.whole else {
                 return false;
             };
             MessageRecord::decode(record).is_ok_and(|record| {
@@ -324,10 +326,14 @@ impl World {
         for entry in self.cluster.delivery.iter().flat_map(|log| &log.entries) {
             if let DeliveryKind::Message {
                 recipients, record, ..
-            } = &entry.record.kind
+            } = &entry.whole
                 && let Ok(record) = MessageRecord::decode(record)
             {
-                let to = recipients.iter().cloned();
+                let to = match recipients {
+                    Audience::Listed(users) => users.iter().cloned().collect(),
+                    Audience::Members { .. } => entry.members.clone(),
+                };
+                let to = to.into_iter();
                 delivered.extend(to.map(|user| (record.chat.clone(), record.seq, user)));
             }
         }

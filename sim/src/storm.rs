@@ -16,6 +16,9 @@ const CALM_MS: u64 = 400_000;
 
 /// In one run of so many a group is set to relaxed order.
 const RELAXED_RUNS: u64 = 4;
+/// In one run of so many tokens are revoked, in one step of so many.
+const REVOKING_RUNS: u64 = 2;
+const REVOKED_STEPS: u64 = 20;
 /// The group that is.
 const HALL: &str = "g:y";
 /// In such a run a user says up to so much at once.
@@ -261,6 +264,7 @@ pub(crate) fn run(seed: u64, options: &Options) -> Outcome {
     let mut world = World::new(seed, options);
     world.begin();
     let relaxing = world.draw_relaxing(options.steps);
+    let revoking = world.chance.below(REVOKING_RUNS) == 0;
     for step in 0..options.steps {
         if world.violation.is_some() {
             break;
@@ -269,10 +273,17 @@ pub(crate) fn run(seed: u64, options: &Options) -> Outcome {
         if let Some(relaxing) = relaxing {
             world.step_relaxing(step, relaxing);
         }
+        if revoking && world.chance.below(REVOKED_STEPS) == 0 {
+            let device = world.pick(world.devices.len());
+            world.revoke_something(device);
+        }
         let pause = world.chance.below(PAUSE_MS);
         world.pass(pause);
     }
     world.heal();
+    if revoking {
+        world.pardon_all();
+    }
     world.pass(CALM_MS);
     world.scroll_all();
     world.pass(SCROLL_MS);
@@ -289,7 +300,10 @@ pub(crate) fn run(seed: u64, options: &Options) -> Outcome {
         unrecovered: evidence.unrecovered,
         sent_on: world.cluster.sent_on,
         in_lanes: world.in_lanes(),
+        fetched: world.fetched,
         ingest_crashes: world.cluster.crashes,
+        revoked: evidence.revoked,
+        learnt: evidence.learnt,
         violation: world.violation,
     }
 }

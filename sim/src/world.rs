@@ -8,8 +8,8 @@ use crate::{Break, Options};
 use bytes::Bytes;
 use hawser_protocol::client::{Batch, Chance, Now};
 use hawser_protocol::pb;
-use hawser_protocol::record::SourceRecord;
-use hawser_protocol::server;
+use hawser_protocol::record::{BodyRecord, DeliveryRecord, SourceRecord};
+use hawser_protocol::server::{self, Fetch};
 use std::collections::BTreeMap;
 
 /// When the world begins, milliseconds since 1970.
@@ -82,6 +82,32 @@ pub(crate) enum Event {
         edge: usize,
         boot: u32,
     },
+    /// A body reaches an edge by its lane.
+    Body {
+        edge: usize,
+        boot: u32,
+        body: BodyRecord,
+    },
+    /// An edge looks which bodies it has to fetch.
+    BodiesDue {
+        edge: usize,
+        boot: u32,
+    },
+    /// The store answers for a body.
+    Fetch {
+        edge: usize,
+        boot: u32,
+        fetch: Fetch,
+    },
+    /// A revocation, or a pardon, reaches the delivery log.
+    Told {
+        record: Box<DeliveryRecord>,
+    },
+    /// An edge reads the list of revocations.
+    List {
+        edge: usize,
+        boot: u32,
+    },
     Ingest {
         epoch: u64,
         step: Step,
@@ -124,6 +150,8 @@ pub(crate) struct World {
     queue: BTreeMap<(u64, u64), Event>,
     last_event: u64,
     pub(crate) last_conn: ConnId,
+    /// Bodies that edges read in the store.
+    pub(crate) fetched: u64,
 }
 
 impl World {
@@ -147,7 +175,7 @@ impl World {
                 sends_burst: 1_000,
                 bytes_per_second: 10 << 20,
             },
-            cluster: Cluster::new(broken),
+            cluster: Cluster::new(broken, seed),
             edges: (0..EDGES).map(|_| Edge::default()).collect(),
             conns: BTreeMap::new(),
             devices: Vec::new(),
@@ -161,6 +189,7 @@ impl World {
             queue: BTreeMap::new(),
             last_event: 0,
             last_conn: 0,
+            fetched: 0,
         }
     }
 
@@ -306,7 +335,12 @@ impl World {
             } => self.appended(conn, &source, appended, told),
             Event::Page { conn, request } => self.edge_page(conn, &request),
             Event::Consume { edge, boot } => self.consume(edge, boot),
+            Event::Told { record } => self.told(*record),
+            Event::List { edge, boot } => self.read_list(edge, boot),
             Event::LaneNews { edge, boot } => self.learn_lanes(edge, boot),
+            Event::Body { edge, boot, body } => self.body_came(edge, boot, body),
+            Event::BodiesDue { edge, boot } => self.bodies_due(edge, boot),
+            Event::Fetch { edge, boot, fetch } => self.body_fetched(edge, boot, &fetch),
             Event::Ingest { epoch, step, turn } => self.ingest(epoch, step, turn),
         }
     }

@@ -14,7 +14,8 @@ fn seeds(otherwise: std::ops::RangeInclusive<u64>) -> std::ops::RangeInclusive<u
 fn g2_g3_g4_g5_no_seed_loses_repeats_reorders_or_half_resumes_anything() {
     let options = Options::default();
     let (mut replayed, mut recovered, mut unrecovered, mut crashes) = (0, 0, 0, 0);
-    let (mut in_lanes, mut sent_on) = (0, 0);
+    let (mut in_lanes, mut sent_on, mut fetched) = (0, 0, 0);
+    let (mut revoked, mut learnt) = (0, 0);
     for seed in seeds(1..=200) {
         let outcome = run(seed, &options);
         if let Some(violation) = &outcome.violation {
@@ -26,10 +27,14 @@ fn g2_g3_g4_g5_no_seed_loses_repeats_reorders_or_half_resumes_anything() {
         crashes += outcome.ingest_crashes;
         in_lanes += outcome.in_lanes;
         sent_on += outcome.sent_on;
+        fetched += outcome.fetched;
+        revoked += outcome.revoked;
+        learnt += outcome.learnt;
     }
     // A storm that never blew proves nothing.
     assert!(replayed > 0 && recovered > 0 && unrecovered > 0 && crashes > 0);
-    assert!(in_lanes > 0 && sent_on > 0);
+    assert!(in_lanes > 0 && sent_on > 0 && fetched > 0);
+    assert!(revoked > 0 && learnt > 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::MESSAGE;
 use super::rows::{BUCKET, encode_intervals, first_wins, last_wins, number};
+use crate::store::sharded::encode_sharded;
 use crate::store::{ChatHead, ChatInfo, DedupRow, Membership, ReceiptRow, StoreError};
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use scylla::serialize::row::SerializeRow;
@@ -130,6 +131,7 @@ impl<'a> Put<'a> {
             i16::from(info.lanes),
             number(table, info.lanes_since_ms)?,
             number(table, info.relaxed_seq.0)?,
+            info.sharded.as_ref().map(encode_sharded),
             last_wins(info.write_seq)?,
         );
         Ok(Self::new(Kind::Chat, values))

@@ -2,8 +2,9 @@
 
 use super::rows::{BUCKET, corrupt, membership, number, positive};
 use super::{Inner, MESSAGE};
+use crate::store::sharded::decode_sharded;
 use crate::store::{
-    Answer, Ask, ChatHead, ChatInfo, DedupRow, Membership, Page, ReceiptRow, StoreError,
+    Answer, Ask, ChatHead, ChatInfo, DedupRow, Membership, Page, ReceiptRow, Sharded, StoreError,
     StoredMessage,
 };
 use bytes::Bytes;
@@ -248,10 +249,12 @@ impl Inner {
             Option<i16>,
             Option<i64>,
             Option<i64>,
+            Option<Vec<u8>>,
         );
         let table = "chats";
         let row = self.row::<Row, _>(table, &self.statements.chat, (chat.as_str(),));
-        let Some((name, picture, write_seq, created_seq, lanes, since, relaxed)) = row.await?
+        let Some((name, picture, write_seq, created_seq, lanes, since, relaxed, sharded)) =
+            row.await?
         else {
             return Ok(None);
         };
@@ -263,6 +266,7 @@ impl Inner {
             lanes: u8::try_from(lanes.unwrap_or(0)).map_err(|e| corrupt(table, e))?,
             lanes_since_ms: positive(table, since.unwrap_or(0))?,
             relaxed_seq: Seq(positive(table, relaxed.unwrap_or(0))?),
+            sharded: sharded_of(table, sharded.as_deref())?,
         }))
     }
 
@@ -331,14 +335,24 @@ impl Inner {
             Ask::Head(chat) => Answer::Head(self.head(chat).await?),
             Ask::HeadBefore(chat, seq) => Answer::Head(self.head_before(chat, *seq).await?),
             Ask::Group(chat) => Answer::Group(match self.chat(chat).await? {
+                Some(info) if info.sharded.is_some() => Some((info, Vec::new())),
                 Some(info) => Some((info, self.members(chat).await?)),
                 None => None,
             }),
+            Ask::Member(chat, user) => Answer::Member(self.member(chat, user).await?),
             Ask::Dedup(user, device, chat, id) => {
                 Answer::Dedup(self.sent(user, device, chat, id).await?)
             }
         })
     }
+}
+
+fn sharded_of(table: &'static str, value: Option<&[u8]>) -> Result<Option<Sharded>, StoreError> {
+    let decoded = |value| decode_sharded(value).ok_or_else(|| corrupt(table, "sharded: bad form"));
+    value
+        .filter(|value| !value.is_empty())
+        .map(decoded)
+        .transpose()
 }
 
 fn head_of(table: &'static str, row: Option<(i64, i64)>) -> Result<ChatHead, StoreError> {

@@ -13,10 +13,10 @@ use std::fmt::Write as _;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The version that this program reads and writes.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
-/// (name, columns and key, further options) of the tables of version 1.
-const TABLES_V1: &[(&str, &str, &str)] = &[
+/// (name, columns and key, further options) of the tables.
+const TABLES: &[(&str, &str, &str)] = &[
     (
         "messages_by_chat",
         "chat text, bucket bigint, ordinal bigint, seq bigint, record blob, envelopes blob, \
@@ -52,7 +52,7 @@ const TABLES_V1: &[(&str, &str, &str)] = &[
     (
         "chats",
         "chat text PRIMARY KEY, name text, picture text, write_seq bigint, created_seq bigint, lanes smallint, \
-         lanes_since_ms bigint, relaxed_seq bigint",
+         lanes_since_ms bigint, relaxed_seq bigint, sharded blob",
         "",
     ),
     (
@@ -61,6 +61,9 @@ const TABLES_V1: &[(&str, &str, &str)] = &[
         "",
     ),
 ];
+
+/// (table, column, type) of what tables of an earlier version lack.
+const COLUMNS_V2: &[(&str, &str, &str)] = &[("chats", "sharded", "blob")];
 
 /// By size and overlap, sharded by itself; not by time windows, as our timestamps are places in the log and no times.
 const COMPACTION: &str = "compaction = {'class': 'UnifiedCompactionStrategy'}";
@@ -197,7 +200,7 @@ async fn migrate(session: &Session, config: &CassandraConfig) -> Result<(), NotR
     let mut statements = vec![format!(
         "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication} AND durable_writes = true"
     )];
-    statements.extend(TABLES_V1.iter().map(|table| create(keyspace, *table)));
+    statements.extend(TABLES.iter().map(|table| create(keyspace, *table)));
     let version = (
         "schema_version",
         "one text PRIMARY KEY, version int, written_by text",
@@ -208,8 +211,17 @@ async fn migrate(session: &Session, config: &CassandraConfig) -> Result<(), NotR
         let made = session.query_unpaged(cql.as_str(), ()).await;
         made.map_err(|e| not_ready(cql, &e))?;
     }
-    let agreed = session.await_schema_agreement().await;
-    agreed.map_err(|e| NotReady::Passing(e.to_string()))?;
+    agree(session).await?;
+    for (table, column, kind) in COLUMNS_V2 {
+        let there = "SELECT type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
+        let found = query(session, there, (keyspace, *table, *column)).await?;
+        if found.rows_num() == 0 {
+            let cql = format!("ALTER TABLE {keyspace}.{table} ADD IF NOT EXISTS {column} {kind}");
+            let added = session.query_unpaged(cql.as_str(), ()).await;
+            added.map_err(|e| not_ready(&cql, &e))?;
+            agree(session).await?;
+        }
+    }
     // The larger version wins, whoever is late.
     let version = format!(
         "INSERT INTO {keyspace}.schema_version (one, version, written_by) VALUES ('hawser', ?, ?) \
@@ -218,6 +230,12 @@ async fn migrate(session: &Session, config: &CassandraConfig) -> Result<(), NotR
     let writer = concat!("hawser ", env!("CARGO_PKG_VERSION"));
     let written = session.query_unpaged(version.as_str(), (VERSION, writer));
     written.await.map_err(|e| not_ready(&version, &e))?;
+    Ok(())
+}
+
+async fn agree(session: &Session) -> Result<(), NotReady> {
+    let agreed = session.await_schema_agreement().await;
+    agreed.map_err(|e| NotReady::Passing(e.to_string()))?;
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! Facts of the `directory` port.
 
 use super::{Fact, run, unique};
-use crate::directory::{Device, Directory, DirectoryError, Group, Revocation, User};
+use crate::directory::{Device, Directory, DirectoryError, Group, GroupDelta, Revocation, User};
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 /// Runs all facts; `make` may give the same directory each time.
 pub fn directory_suite(make: impl Fn() -> Arc<dyn Directory>) {
@@ -21,6 +23,10 @@ pub const FACTS: &[Fact<dyn Directory>] = &[
     ("devices_are_put_replaced_and_listed_per_user", devices),
     ("a_device_of_nobody_is_not_found", device_of_nobody),
     ("the_group_with_the_larger_write_seq_wins", groups),
+    (
+        "a_change_of_a_large_group_touches_whom_it_names_once_and_members_are_paged",
+        touched,
+    ),
     (
         "deleting_a_user_frees_id_and_phone_and_removes_devices",
         delete,
@@ -198,6 +204,67 @@ fn groups(directory: &Arc<dyn Directory>) {
     assert_eq!(directory.group(&chat), Ok(Some(group("newer", 30))));
 }
 
+fn touched(directory: &Arc<dyn Directory>) {
+    let chat = ChatId::new(&format!("g:{}", unique())).expect("valid");
+    let group = Group {
+        chat: chat.as_str().to_owned(),
+        name: "large".to_owned(),
+        picture: String::new(),
+        members: ["a", "b", "c"].map(str::to_owned).into(),
+        admins: vec!["a".to_owned()],
+        write_seq: 10,
+    };
+    let outcome = directory.apply_group(&group, Seq(10));
+    outcome.expect("a healthy directory applies");
+    let touch = |seq: u64, members: &[(&str, bool)], left: &[&str]| {
+        let members = members
+            .iter()
+            .map(|(user, admin)| ((*user).to_owned(), *admin));
+        let delta = GroupDelta {
+            chat: chat.as_str().to_owned(),
+            name: "larger".to_owned(),
+            picture: "p".to_owned(),
+            members: members.collect(),
+            left: left.iter().map(|user| (*user).to_owned()).collect(),
+        };
+        let outcome = directory.touch_group(&delta, Seq(seq));
+        outcome.expect("a healthy directory applies");
+    };
+    for _ in 0..2 {
+        touch(20, &[("d", false), ("b", true)], &[]);
+        touch(30, &[("aa", false)], &["a", "never"]);
+    }
+    // What is old changes nothing.
+    touch(25, &[("z", true)], &["b"]);
+    let found = directory.group(&chat).expect("it reads").expect("there");
+    assert_eq!(
+        (found.name.as_str(), found.picture.as_str()),
+        ("larger", "p")
+    );
+    assert_eq!(found.write_seq, 30);
+    let sorted = |mut users: Vec<String>| {
+        users.sort_unstable();
+        users
+    };
+    assert_eq!(sorted(found.members), ["aa", "b", "c", "d"]);
+    assert_eq!(found.admins, ["b"]);
+    let page = |after: Option<&str>, limit| {
+        let after = after.map(|user| UserId::new(user).expect("valid"));
+        let page = directory.group_page(&chat, after.as_ref(), limit);
+        let page = page.expect("it reads").expect("there");
+        assert_eq!(
+            (page.member_count, page.group.admins),
+            (4, vec!["b".to_owned()])
+        );
+        page.group.members
+    };
+    assert_eq!(page(None, 3), ["aa", "b", "c"]);
+    assert_eq!(page(Some("c"), 3), ["d"]);
+    assert!(page(Some("d"), 3).is_empty());
+    let none = ChatId::new(&format!("g:{}", unique())).expect("valid");
+    assert_eq!(directory.group_page(&none, None, 3), Ok(None));
+}
+
 fn delete(directory: &Arc<dyn Directory>) {
     let (a, phone) = (id(), phone());
     create(directory, &user(&a, &phone));
@@ -223,9 +290,9 @@ fn race(directory: &Arc<dyn Directory>) {
     assert_eq!(won, 1);
 }
 
-fn put(directory: &Arc<dyn Directory>, revocation: &Revocation) {
+fn put(directory: &Arc<dyn Directory>, revocation: &Revocation) -> u64 {
     let outcome = directory.put_revocation(revocation);
-    outcome.expect("a healthy directory takes a revocation");
+    outcome.expect("a healthy directory takes a revocation")
 }
 
 /// What is after a cursor, in pages of two, and the cursor then.
@@ -283,7 +350,11 @@ fn revocations(directory: &Arc<dyn Directory>) {
         },
         Revocation::Pardon { user: id() },
     ];
-    all.iter().for_each(|one| put(directory, one));
+    for one in &all {
+        let at = put(directory, one);
+        let found = directory.revocations_after(at - 1, 1);
+        assert_eq!(found, Ok(vec![(at, one.clone())]), "it is where it says");
+    }
     let mut read = read_on(directory, &mut cursor);
     read.retain(|one| all.contains(one));
     assert_eq!(read, all);
@@ -363,15 +434,17 @@ fn revocations_at_once(directory: &Arc<dyn Directory>) {
     let mut cursor = end(directory);
     let mut seen = Vec::new();
     std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|w| scope.spawn(move || (0..EACH).for_each(|n| put(directory, &token(w, n)))))
+        let writers: Vec<ScopedJoinHandle<'_, Vec<u64>>> = (0..WRITERS)
+            .map(|w| scope.spawn(move || (0..EACH).map(|n| put(directory, &token(w, n))).collect()))
             .collect();
-        while !writers
-            .iter()
-            .all(std::thread::ScopedJoinHandle::is_finished)
-        {
+        while !writers.iter().all(ScopedJoinHandle::is_finished) {
             seen.extend(read_on(directory, &mut cursor));
         }
+        let places = writers
+            .into_iter()
+            .flat_map(|w| w.join().expect("no panic"));
+        let places: BTreeSet<u64> = places.collect();
+        assert_eq!(places.len(), WRITERS * EACH, "each has a place of its own");
     });
     seen.extend(read_on(directory, &mut cursor));
     for writer in 0..WRITERS {

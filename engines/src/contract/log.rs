@@ -553,7 +553,7 @@ fn committed(log: &Arc<dyn Log>) {
 }
 
 fn ephemeral(log: &Arc<dyn Log>) {
-    for topic in [Topic::ChatTyping, Topic::ChatPresence] {
+    for topic in [Topic::ChatTyping, Topic::ChatPresence, Topic::Bodies] {
         let probe = Probe::new(log, topic);
         let mut consumer = probe.consumer(Start::Latest);
         let until = Instant::now() + PATIENCE;

@@ -7,7 +7,9 @@ use super::store::{
     ordinals, own_user, page, receipt_op, user, write,
 };
 use super::{PATIENCE, unique};
-use crate::store::{Answer, Ask, ChatHead, Membership, Page, Store, StoreOp};
+use crate::store::{
+    Answer, Ask, ChatHead, ChatInfo, Headcount, Membership, Page, Sharded, Store, StoreOp,
+};
 use hawser_protocol::ids::{ChatId, ClientMsgId, Seq};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +18,10 @@ use std::sync::mpsc::channel;
 /// All facts.
 pub(super) const FACTS: &[Fact<dyn Store>] = &[
     ("answers_stand_in_the_order_of_the_questions", ask),
+    (
+        "an_edge_sharded_group_is_answered_without_its_members_and_each_of_them_alone",
+        sharded,
+    ),
     ("what_is_written_later_is_told_once_and_is_there", later),
     (
         "batches_under_way_at_once_all_arrive_whatever_their_order",
@@ -82,6 +88,47 @@ fn ask(store: &Arc<dyn Store>) {
     ];
     assert_eq!(store.ask(&asks), Ok(expected.to_vec()));
     assert_eq!(store.ask(&[]), Ok(Vec::new()));
+}
+
+fn sharded(store: &Arc<dyn Store>) {
+    let (giant, alice, bob) = (chat(), own_user(), own_user());
+    let info = ChatInfo {
+        name: "giant".to_owned(),
+        write_seq: Seq::new(1, 8),
+        created_seq: Seq::new(1, 2),
+        sharded: Some(Sharded {
+            seq: Seq::new(1, 5),
+            count: Headcount {
+                members: 100_000,
+                admins: 3,
+            },
+            before: Headcount {
+                members: 99_999,
+                admins: 2,
+            },
+        }),
+        ..ChatInfo::default()
+    };
+    let ops = [
+        member_op(&giant, member(&alice, 5, None, true), 5),
+        StoreOp::Chat {
+            chat: giant.clone(),
+            info: info.clone(),
+        },
+    ];
+    write(store, &ops);
+    assert_eq!(store.chat(&giant), Ok(Some(info.clone())));
+    let asks = [
+        Ask::Member(giant.clone(), alice.clone()),
+        Ask::Group(giant.clone()),
+        Ask::Member(giant, bob),
+    ];
+    let expected = [
+        Answer::Member(Some(member(&alice, 5, None, true))),
+        Answer::Group(Some((info, Vec::new()))),
+        Answer::Member(None),
+    ];
+    assert_eq!(store.ask(&asks), Ok(expected.to_vec()));
 }
 
 fn later(store: &Arc<dyn Store>) {

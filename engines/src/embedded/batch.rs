@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 pub(super) enum Outcome {
     Appended(u64),
     Stored(Result<(), StoreError>),
-    Directory(Result<(), DirectoryError>),
+    Directory(Result<u64, DirectoryError>),
 }
 
 /// Where every durable partition stands, by (topic, partition).
@@ -62,6 +62,8 @@ pub(super) struct Batch<'t, 'c> {
     pub(super) parts: BTreeMap<(Topic, u32), PartRow>,
     /// New records, for live consumers.
     pub(super) records: BTreeMap<(Topic, u32), Vec<Record>>,
+    /// Records of ephemeral topics, to be told before the others.
+    pub(super) fleeting: Vec<Produce>,
     /// New ingest positions.
     pub(super) ingested: BTreeMap<u32, u64>,
 }
@@ -74,6 +76,7 @@ impl<'t, 'c> Batch<'t, 'c> {
             now_ms: core.now_ms(),
             parts: BTreeMap::new(),
             records: BTreeMap::new(),
+            fleeting: Vec::new(),
             ingested: BTreeMap::new(),
         }
     }
@@ -176,21 +179,25 @@ impl<'t, 'c> Batch<'t, 'c> {
         for op in &out.store {
             store_write::apply(&mut self.txn, op).map_err(|e| e.to_string())?;
         }
-        for (group, seq) in out.groups {
-            let op = directory::DirectoryOp::ApplyGroup(group, seq);
+        for (news, seq) in out.groups {
+            let op = directory::DirectoryOp::ShowGroup(news, seq);
             directory::apply(&mut self.txn, &op).map_err(|e| e.to_string())?;
         }
         for produce in &out.produce {
-            self.check_derived(produce)?;
+            self.check_derived(produce, false)?;
             self.append(parts, produce);
+        }
+        for produce in out.fleeting {
+            self.check_derived(&produce, true)?;
+            self.fleeting.push(produce);
         }
         self.ingested.insert(partition, record.offset + 1);
         Ok(())
     }
 
-    fn check_derived(&self, produce: &Produce) -> Result<(), String> {
+    fn check_derived(&self, produce: &Produce, fleeting: bool) -> Result<(), String> {
         let topic = produce.topic.name();
-        if produce.topic.ephemeral() {
+        if produce.topic.ephemeral() != fleeting {
             return Err(format!("a hook must not produce to {topic}"));
         }
         if self

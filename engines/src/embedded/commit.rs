@@ -12,7 +12,7 @@ use super::stats::add;
 use super::store::EmbeddedStore;
 use super::tables::{DURABLE, Tables, Txn};
 use crate::directory::DirectoryError;
-use crate::log::{ProduceError, Record, Topic};
+use crate::log::{Produce, ProduceError, Record, Topic};
 use crate::store::StoreError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,6 +60,7 @@ pub(super) struct Committer {
 struct Done {
     parts: BTreeMap<(Topic, u32), super::meta::PartRow>,
     records: BTreeMap<(Topic, u32), Vec<Record>>,
+    fleeting: Vec<Produce>,
     ingested: BTreeMap<u32, u64>,
 }
 
@@ -102,7 +103,7 @@ impl Committer {
                 }
             }
         }
-        for topic in [Topic::ChatTyping, Topic::ChatPresence] {
+        for topic in [Topic::ChatTyping, Topic::ChatPresence, Topic::Bodies] {
             let generation = state.generations[topic as usize];
             self.core
                 .topic(topic)
@@ -228,6 +229,7 @@ impl Committer {
         let done = Done {
             parts: batch.parts,
             records: batch.records,
+            fleeting: batch.fleeting,
             ingested: batch.ingested,
         };
         let written = if anything {
@@ -249,7 +251,7 @@ impl Committer {
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
             complete(job, outcome);
         }
-        self.feed(done.records);
+        self.feed(done);
     }
 
     fn write(&mut self, txn: Txn<'_>) -> fjall::Result<()> {
@@ -290,8 +292,11 @@ impl Committer {
         add(&counters.appended_bytes, bytes as u64);
     }
 
-    fn feed(&self, records: BTreeMap<(Topic, u32), Vec<Record>>) {
-        for ((topic, partition), records) in records {
+    fn feed(&self, done: Done) {
+        for record in done.fleeting {
+            self.core.tell_fleeting(record);
+        }
+        for ((topic, partition), records) in done.records {
             if let Some(target) = self.core.partition(topic, partition) {
                 for feed in lock(&target.feeds).iter() {
                     feed.offer(&self.core, &records);
@@ -400,6 +405,7 @@ impl Committer {
         let done = Done {
             parts: batch.parts,
             records: batch.records,
+            fleeting: batch.fleeting,
             ingested: batch.ingested,
         };
         let written = self.write(batch.txn);
@@ -412,7 +418,7 @@ impl Committer {
             return Err(error.to_string());
         }
         self.publish(&done);
-        self.feed(done.records);
+        self.feed(done);
         Ok(records.len() as u64)
     }
 

@@ -53,7 +53,7 @@ pub struct EmbeddedConfig {
     pub delivery: Retention,
     /// `cursors`, `dead-letters`, `audit-logs`. Default 30 days, 256 MiB per partition.
     pub other: Retention,
-    /// `chat-typing`, `chat-presence`: kept in memory. Default 60 s, 256 KiB per partition.
+    /// `chat-typing`, `chat-presence`, `bodies`: kept in memory. Default 60 s, 256 KiB per partition.
     pub ephemeral: Retention,
     /// Below so many free bytes appends are refused, with an alarm, until there is space again.
     /// Default 256 MiB: room for the flushes and compactions of what was accepted before.

@@ -4,7 +4,9 @@ use super::core::Core;
 use super::queue::Job;
 use super::revocations;
 use super::tables::{Table, Tables, Txn};
-use crate::directory::{Device, Directory, DirectoryError, Group, Revocation, User};
+use crate::directory::{
+    Device, Directory, DirectoryError, Group, GroupDelta, GroupNews, Revocation, User,
+};
 use crate::log::ProduceError;
 use fjall::Readable;
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
@@ -27,7 +29,7 @@ pub(super) enum DirectoryOp {
     CreateUser(User),
     UpdateUser(User),
     PutDevice(UserId, Device),
-    ApplyGroup(Group, Seq),
+    ShowGroup(GroupNews, Seq),
     DeleteUser(UserId),
     /// With the time, by which tokens have expired.
     PutRevocation(Revocation, u64),
@@ -89,6 +91,11 @@ impl EmbeddedDirectory {
     }
 
     fn change(&self, op: DirectoryOp) -> Result<(), DirectoryError> {
+        self.numbered(op).map(drop)
+    }
+
+    /// Makes a change; the place in the list of revocations of one that adds to it.
+    fn numbered(&self, op: DirectoryOp) -> Result<u64, DirectoryError> {
         if let Some(reason) = self.0.down() {
             return Err(unavailable(reason));
         }
@@ -171,7 +178,15 @@ impl Directory for EmbeddedDirectory {
     }
 
     fn apply_group(&self, group: &Group, write_seq: Seq) -> Result<(), DirectoryError> {
-        self.change(DirectoryOp::ApplyGroup(group.clone(), write_seq))
+        self.change(DirectoryOp::ShowGroup(
+            GroupNews::Whole(group.clone()),
+            write_seq,
+        ))
+    }
+
+    fn touch_group(&self, delta: &GroupDelta, write_seq: Seq) -> Result<(), DirectoryError> {
+        let news = GroupNews::Touched(delta.clone());
+        self.change(DirectoryOp::ShowGroup(news, write_seq))
     }
 
     fn group(&self, chat: &ChatId) -> Result<Option<Group>, DirectoryError> {
@@ -182,9 +197,9 @@ impl Directory for EmbeddedDirectory {
         self.change(DirectoryOp::DeleteUser(id.clone()))
     }
 
-    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError> {
+    fn put_revocation(&self, revocation: &Revocation) -> Result<u64, DirectoryError> {
         let now_ms = self.0.now_ms();
-        self.change(DirectoryOp::PutRevocation(revocation.clone(), now_ms))
+        self.numbered(DirectoryOp::PutRevocation(revocation.clone(), now_ms))
     }
 
     fn revocations_after(
@@ -196,9 +211,10 @@ impl Directory for EmbeddedDirectory {
     }
 }
 
-/// Adds one change to the transaction; nothing of it when it fails.
-pub(super) fn apply(txn: &mut Txn<'_>, op: &DirectoryOp) -> Result<(), DirectoryError> {
-    match op {
+/// Adds one change to the transaction; nothing of it when it fails. The place in the list of revocations of one that adds
+/// to it, else 0.
+pub(super) fn apply(txn: &mut Txn<'_>, op: &DirectoryOp) -> Result<u64, DirectoryError> {
+    let done = match op {
         DirectoryOp::CreateUser(user) => {
             if read(txn, &user_key(&user.user_id))?.is_some() {
                 return Err(DirectoryError::Taken { field: "user_id" });
@@ -211,12 +227,13 @@ pub(super) fn apply(txn: &mut Txn<'_>, op: &DirectoryOp) -> Result<(), Directory
             put_user(txn, user, Some(&old.phone))
         }
         DirectoryOp::PutDevice(user, device) => put_device(txn, user, device),
-        DirectoryOp::ApplyGroup(group, write_seq) => apply_group(txn, group, *write_seq),
+        DirectoryOp::ShowGroup(news, write_seq) => show_group(txn, news, *write_seq),
         DirectoryOp::DeleteUser(id) => delete_user(txn, id),
         DirectoryOp::PutRevocation(revocation, now_ms) => {
-            revocations::put(txn, revocation, *now_ms)
+            return revocations::put(txn, revocation, *now_ms);
         }
-    }
+    };
+    done.map(|()| 0)
 }
 
 pub(super) fn read(txn: &Txn<'_>, key: &[u8]) -> Result<Option<fjall::Slice>, DirectoryError> {
@@ -266,15 +283,24 @@ fn put_device(txn: &mut Txn<'_>, user: &UserId, device: &Device) -> Result<(), D
 }
 
 /// The larger write_seq wins.
-fn apply_group(txn: &mut Txn<'_>, group: &Group, write_seq: Seq) -> Result<(), DirectoryError> {
-    let key = group_key(&group.chat);
-    if let Some(old) = read(txn, &key)? {
-        let old: Group = decode(&old)?;
-        if old.write_seq >= write_seq.0 {
-            return Ok(());
-        }
+fn show_group(txn: &mut Txn<'_>, news: &GroupNews, write_seq: Seq) -> Result<(), DirectoryError> {
+    let key = group_key(match news {
+        GroupNews::Whole(group) => &group.chat,
+        GroupNews::Touched(delta) => &delta.chat,
+    });
+    let old = read(txn, &key)?.map(|old| decode::<Group>(&old));
+    let old = old.transpose()?.unwrap_or_default();
+    if old.write_seq >= write_seq.0 && !old.chat.is_empty() {
+        return Ok(());
     }
-    let mut group = group.clone();
+    let mut group = match news {
+        GroupNews::Whole(group) => group.clone(),
+        GroupNews::Touched(delta) => {
+            let mut group = old;
+            group.apply(delta);
+            group
+        }
+    };
     group.write_seq = write_seq.0;
     let value = encode(&group)?;
     txn.put(Table::Directory, key, value);

@@ -1,6 +1,6 @@
 //! What runs inside the commit of `chat-messages` records: ingest, in embedded mode.
 
-use crate::directory::Group;
+use crate::directory::GroupNews;
 use crate::log::{Produce, Record};
 use crate::store::{Store, StoreOp};
 use hawser_protocol::ids::Seq;
@@ -13,8 +13,10 @@ pub struct HookBatch {
     /// Records derived from the source record (delivery, dead letters; for the lanes of a chat, `chat-messages`:
     /// such a record is judged in the same batch, and must not derive another one without end).
     pub produce: Vec<Produce>,
-    /// New states of groups for the directory, each with the seq of the change.
-    pub groups: Vec<(Group, Seq)>,
+    /// Records for ephemeral topics: told when the batch is durable, before the others.
+    pub fleeting: Vec<Produce>,
+    /// What changes of groups come to, for the directory, each with the seq of the change.
+    pub groups: Vec<(GroupNews, Seq)>,
     /// Set when the record cannot be judged now (a row that cannot be read): the record is then
     /// refused, nothing of it is written, and the text goes to the operator's log.
     pub abort: Option<String>,

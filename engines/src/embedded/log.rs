@@ -48,20 +48,26 @@ impl EmbeddedLog {
     }
 
     fn produce_ephemeral(&self, record: Produce, tag: u64, done: &Arc<dyn Appended>) {
-        let core = &self.0;
-        let Some(partition) = core.partition(record.topic, record.partition) else {
-            return;
-        };
-        let now_ms = core.now_ms();
+        if let Some(offset) = self.0.tell_fleeting(record) {
+            done.appended(tag, Ok(Some(offset)));
+        }
+    }
+}
+
+impl Core {
+    /// Gives a record of an ephemeral topic to whoever reads there; its offset, unless there is no such partition.
+    pub(super) fn tell_fleeting(&self, record: Produce) -> Option<u64> {
+        let partition = self.partition(record.topic, record.partition)?;
+        let now_ms = self.now_ms();
         let mut ring = lock(&partition.ring);
-        let record = ring.push(record, now_ms, core.config.ephemeral);
+        let record = ring.push(record, now_ms, self.config.ephemeral);
         partition.publish(ring.low(), ring.high());
         for feed in lock(&partition.feeds).iter() {
-            feed.offer_ephemeral(core, &record);
+            feed.offer_ephemeral(self, &record);
         }
         drop(ring);
-        add(&core.counters.ephemeral, 1);
-        done.appended(tag, Ok(Some(record.offset)));
+        add(&self.counters.ephemeral, 1);
+        Some(record.offset)
     }
 }
 

@@ -54,7 +54,7 @@ fn retention(core: &Core, topic: Topic) -> Retention {
         Topic::ChatMessages => core.config.chat_messages,
         Topic::Delivery => core.config.delivery,
         // The last record of every key counts, however old.
-        Topic::Leases => Retention::FOREVER,
+        topic if topic.compacted() => Retention::FOREVER,
         _ => core.config.other,
     }
 }

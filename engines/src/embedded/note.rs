@@ -12,12 +12,16 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const MAGIC: &[u8; 4] = b"HWN2";
-/// magic 4 | clean 1 | boot 16 | batch 8 | totals of the durable topics 72 | crc 4.
-const BYTES: usize = 33 + 8 * DURABLE.len();
-/// The first version knew the first five topics.
-const MAGIC_V1: &[u8; 4] = b"HWN1";
-const BYTES_V1: usize = 73;
+const MAGIC: &[u8; 4] = b"HWN3";
+/// magic 4 | clean 1 | boot 16 | batch 8 | totals of the durable topics 80 | crc 4.
+const BYTES: usize = bytes(DURABLE.len());
+/// Earlier versions knew the first topics, so many.
+const EARLIER: [(&[u8; 4], usize); 2] = [(b"HWN1", bytes(5)), (b"HWN2", bytes(9))];
+
+const fn bytes(topics: usize) -> usize {
+    33 + 8 * topics
+}
+
 /// How often the note itself is synced.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
 
@@ -63,11 +67,10 @@ impl Note {
 
     /// What it says; `None` when it is new, torn or of another version.
     pub(super) fn read(&self) -> Option<Noted> {
-        let mut bytes = [0; BYTES];
-        self.file.read_exact_at(&mut bytes[..BYTES_V1], 0).ok()?;
-        if bytes.starts_with(MAGIC_V1) {
-            return decode(&bytes[..BYTES_V1]);
-        }
+        let mut magic = [0; 4];
+        self.file.read_exact_at(&mut magic, 0).ok()?;
+        let earlier = EARLIER.iter().find(|(known, _)| **known == magic);
+        let mut bytes = vec![0; earlier.map_or(BYTES, |(_, len)| *len)];
         self.file.read_exact_at(&mut bytes, 0).ok()?;
         decode(&bytes)
     }
@@ -143,10 +146,9 @@ fn encode(noted: &Noted) -> Vec<u8> {
 
 fn decode(bytes: &[u8]) -> Option<Noted> {
     let (body, crc) = bytes.split_last_chunk::<4>()?;
-    let known = match bytes.len() {
-        BYTES_V1 => body.starts_with(MAGIC_V1),
-        _ => body.starts_with(MAGIC),
-    };
+    let all = EARLIER.into_iter().chain([(MAGIC, BYTES)]);
+    let mut known = all.filter(|(_, len)| *len == bytes.len());
+    let known = known.any(|(magic, _)| body.starts_with(magic));
     if crc32fast::hash(body).to_le_bytes() != *crc || !known {
         return None;
     }
@@ -183,7 +185,7 @@ mod tests {
             clean: true,
             boot: [7; 16],
             batch: 9,
-            totals: [1, 2, 3, 4, 5, 6, 7, 8, 9],
+            totals: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
         };
         let bytes: [u8; BYTES] = encode(&noted).try_into().unwrap();
         assert_eq!(decode(&bytes), Some(noted));
@@ -195,23 +197,27 @@ mod tests {
     }
 
     #[test]
-    fn a_note_of_the_first_version_is_read() {
-        let noted = Noted {
-            clean: true,
-            boot: [7; 16],
-            batch: 9,
-            totals: [1, 2, 3, 4, 5, 0, 0, 0, 0],
-        };
-        let mut old = encode(&noted);
-        old.truncate(BYTES_V1 - 4);
-        old[..4].copy_from_slice(MAGIC_V1);
-        let crc = crc32fast::hash(&old);
-        old.extend_from_slice(&crc.to_le_bytes());
-        assert_eq!(decode(&old), Some(noted));
-        let path = std::env::temp_dir().join(format!("hawser-note-{}", std::process::id()));
-        std::fs::write(&path, &old).unwrap();
-        let read = Note::open(&path).unwrap().read();
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(read, Some(noted));
+    fn a_note_of_an_earlier_version_is_read() {
+        for (magic, len) in EARLIER {
+            let mut noted = Noted {
+                clean: true,
+                boot: [7; 16],
+                batch: 9,
+                totals: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+            };
+            let mut old = encode(&noted);
+            old.truncate(len - 4);
+            old[..4].copy_from_slice(magic);
+            let crc = crc32fast::hash(&old);
+            old.extend_from_slice(&crc.to_le_bytes());
+            noted.totals[(len - 33) / 8..].fill(0);
+            assert_eq!(decode(&old), Some(noted));
+            let path =
+                std::env::temp_dir().join(format!("hawser-note-{}-{len}", std::process::id()));
+            std::fs::write(&path, &old).unwrap();
+            let read = Note::open(&path).unwrap().read();
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(read, Some(noted));
+        }
     }
 }

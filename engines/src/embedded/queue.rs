@@ -68,7 +68,8 @@ pub(super) enum Job {
     /// Change the directory.
     Directory {
         op: DirectoryOp,
-        reply: SyncSender<Result<(), DirectoryError>>,
+        /// With the position in the list of revocations, of a change that adds to it.
+        reply: SyncSender<Result<u64, DirectoryError>>,
     },
     /// Install the hook; answers how many records it was given to catch up.
     Hook {

@@ -159,7 +159,7 @@ fn load(
     }
     // Ephemeral topics begin at 0 with each opening, so each opening is a generation.
     let opens = number(&opens_key())?.unwrap_or(0) + 1;
-    for topic in [Topic::ChatTyping, Topic::ChatPresence] {
+    for topic in [Topic::ChatTyping, Topic::ChatPresence, Topic::Bodies] {
         generations[topic as usize] = u16::try_from(opens % 65_535).unwrap_or(0).max(1);
     }
     let batch = tables.get(Table::Meta, BATCH_KEY)?;

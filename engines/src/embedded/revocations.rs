@@ -102,12 +102,12 @@ fn numbered(kind: u8, number: u64, tail: &str) -> Vec<u8> {
     key
 }
 
-/// Adds an entry, or extends the one of the same target, at the end of the list.
+/// Adds an entry, or extends the one of the same target, at the end of the list; its place there.
 pub(super) fn put(
     txn: &mut Txn<'_>,
     revocation: &Revocation,
     now_ms: u64,
-) -> Result<(), DirectoryError> {
+) -> Result<u64, DirectoryError> {
     let end = read(txn, b"n")?.map(|v| decode::<End>(&v)).transpose()?;
     let mut end = end.unwrap_or_default();
     end.count -= drop_expired(txn, now_ms)?.min(end.count);
@@ -142,7 +142,7 @@ pub(super) fn put(
     );
     txn.put(Table::Directory, target, value);
     txn.put(Table::Directory, b"n".to_vec(), at);
-    Ok(())
+    Ok(end.last)
 }
 
 fn forget_expiry(txn: &mut Txn<'_>, entry: &Entry) {

@@ -2,6 +2,7 @@
 //! defensively: a wrong one is `StoreError::Corrupt`, never a panic.
 
 use super::codec::Reader;
+use crate::store::sharded::{SHARDED_BYTES, decode_sharded, encode_sharded};
 use crate::store::{
     ChatHead, ChatInfo, DedupRow, Interval, Membership, ReceiptRow, StoreError, StoredMessage,
 };
@@ -11,6 +12,7 @@ use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 
 const V1: u8 = 1;
 const V2: u8 = 2;
+const V3: u8 = 3;
 
 /// A row that cannot be decoded.
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
@@ -252,14 +254,21 @@ pub(super) fn decode_member(user: UserId, value: &[u8]) -> Result<(Membership, S
 }
 
 /// version | write_seq | created_seq | name length | name | picture; a chat with lanes is of version 2, in which
-/// (lanes, since, relaxed_seq) stand before the name's length.
+/// (lanes, since, relaxed_seq) stand before the name's length; an edge-sharded one of version 3, in which its numbers
+/// follow these.
 pub(super) fn encode_chat(info: &ChatInfo) -> Vec<u8> {
     let mut out = encode(&[info.write_seq.0, info.created_seq.0]);
-    if info.lanes > 0 {
-        out[0] = V2;
+    if info.lanes > 0 || info.sharded.is_some() {
+        out[0] = match info.sharded {
+            Some(_) => V3,
+            None => V2,
+        };
         out.push(info.lanes);
         out.extend_from_slice(&info.lanes_since_ms.to_le_bytes());
         out.extend_from_slice(&info.relaxed_seq.0.to_le_bytes());
+    }
+    if let Some(sharded) = &info.sharded {
+        out.extend_from_slice(&encode_sharded(sharded));
     }
     let len = u32::try_from(info.name.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&len.to_le_bytes());
@@ -272,13 +281,17 @@ pub(super) fn decode_chat(value: &[u8]) -> Result<ChatInfo, StoreError> {
     let parse = || {
         let mut reader = Reader::new(value);
         let version = reader.u8()?;
-        if version != V1 && version != V2 {
+        if !(V1..=V3).contains(&version) {
             return None;
         }
         let (write_seq, created_seq) = (Seq(reader.u64()?), Seq(reader.u64()?));
         let (lanes, lanes_since_ms, relaxed_seq) = match version {
-            V2 => (reader.u8()?, reader.u64()?, Seq(reader.u64()?)),
+            V2 | V3 => (reader.u8()?, reader.u64()?, Seq(reader.u64()?)),
             _ => (0, 0, Seq::NONE),
+        };
+        let sharded = match version {
+            V3 => Some(decode_sharded(reader.bytes(SHARDED_BYTES)?)?),
+            _ => None,
         };
         let len = reader.u32()? as usize;
         let name = String::from_utf8(reader.bytes(len)?.to_vec()).ok()?;
@@ -291,6 +304,7 @@ pub(super) fn decode_chat(value: &[u8]) -> Result<ChatInfo, StoreError> {
             lanes,
             lanes_since_ms,
             relaxed_seq,
+            sharded,
         })
     };
     parse().ok_or_else(|| corrupt("chats", "bad form"))
@@ -334,6 +348,7 @@ fn decode<const N: usize>(table: &'static str, value: &[u8]) -> Result<[u64; N],
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Headcount, Sharded};
 
     fn user() -> UserId {
         UserId::new("alice").unwrap()
@@ -376,6 +391,16 @@ mod tests {
             lanes: 8,
             lanes_since_ms: 77,
             relaxed_seq: Seq(5),
+            ..info
+        };
+        assert_eq!(decode_chat(&encode_chat(&info)).unwrap(), info);
+        let (members, admins) = (100_000, 3);
+        let info = ChatInfo {
+            sharded: Some(Sharded {
+                seq: Seq(9),
+                count: Headcount { members, admins },
+                before: Headcount::default(),
+            }),
             ..info
         };
         assert_eq!(decode_chat(&encode_chat(&info)).unwrap(), info);

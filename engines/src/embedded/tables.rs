@@ -216,12 +216,13 @@ pub(super) fn topic_id(topic: Topic) -> Option<u8> {
         Topic::MediaEvents => Some(7),
         Topic::GroupMembers => Some(8),
         Topic::Leases => Some(9),
-        Topic::ChatTyping | Topic::ChatPresence => None,
+        Topic::Shards => Some(10),
+        Topic::ChatTyping | Topic::ChatPresence | Topic::Bodies => None,
     }
 }
 
 /// Topics on disk, in the order of their numbers.
-pub(super) const DURABLE: [Topic; 9] = [
+pub(super) const DURABLE: [Topic; 10] = [
     Topic::ChatMessages,
     Topic::Delivery,
     Topic::Cursors,
@@ -231,6 +232,7 @@ pub(super) const DURABLE: [Topic; 9] = [
     Topic::MediaEvents,
     Topic::GroupMembers,
     Topic::Leases,
+    Topic::Shards,
 ];
 
 /// Key of a log record: topic 1 | partition 4 | offset 8, big-endian, so that they sort.

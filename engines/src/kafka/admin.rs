@@ -15,6 +15,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, error::KafkaError as Native};
 use std::future::Future;
 use std::pin::pin;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 /// Bound of one question to a broker that may be the wrong one.
 const ATTEMPT: Duration = Duration::from_secs(1);
+const UNKNOWN: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
 /// How often a start that waits says so.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -77,6 +79,15 @@ impl Admin {
     pub(super) fn answers(&self, topic: &str, within: Duration) -> bool {
         let metadata = self.consumer.fetch_metadata(Some(topic), within);
         metadata.is_ok_and(|m| !m.brokers().is_empty())
+    }
+
+    /// Whether a broker says that there is no such topic.
+    pub(super) fn is_missing(&self, topic: &str) -> bool {
+        let metadata = self.consumer.fetch_metadata(Some(topic), ATTEMPT);
+        metadata.is_ok_and(|metadata| {
+            let found = metadata.topics().iter().find(|t| t.name() == topic);
+            found.is_some_and(|t| t.error() == Some(UNKNOWN))
+        })
     }
 
     /// Waits for the first answer of a broker, up to `open_timeout`.

@@ -90,7 +90,7 @@ pub struct KafkaConfig {
     pub other: KafkaRetention,
     /// `audit-logs`. Default 400 days.
     pub audit: KafkaRetention,
-    /// `chat-typing`, `chat-presence`. Default one minute.
+    /// `chat-typing`, `chat-presence`, `bodies`. Default one minute.
     pub ephemeral: KafkaRetention,
     /// Records waiting for acknowledgement; more are refused. Default 65,536.
     pub queue_records_max: u32,
@@ -203,8 +203,9 @@ impl KafkaConfig {
             | Topic::SystemNotifications
             | Topic::MediaEvents
             | Topic::GroupMembers
+            | Topic::Shards
             | Topic::Leases => self.other,
-            Topic::ChatTyping | Topic::ChatPresence => self.ephemeral,
+            Topic::ChatTyping | Topic::ChatPresence | Topic::Bodies => self.ephemeral,
         }
     }
 

@@ -1,27 +1,31 @@
-//! Growing `chat-messages` while nodes run: a topic of the next generation takes its place
-//! (`docs/adr/0010-growing-chat-messages.md`).
+//! Growing `chat-messages` or `delivery` while nodes run: a topic of the next generation takes its place
+//! (`docs/adr/0010-growing-chat-messages.md`, `docs/adr/0024-growing-delivery.md`).
 //!
 //! 1. The growth is claimed in `leases`: one at a time; a claim that falls silent may be taken over.
-//! 2. The next generation's topic is made, with the settings of the present one.
+//! 2. The next generation's topics are made, with the settings of the present ones.
 //! 3. The present one is fenced: nodes are told through `leases`, then the brokers refuse every record
 //!    (`max.message.bytes`), which is certain only when each partition's leader was seen to refuse one.
-//! 4. Ingest's committed positions reach the ends, which no longer move.
+//! 4. Its ends no longer move; ingest's committed positions reach those of `chat-messages`, and those of `delivery` say
+//!    where the offsets of the next generation begin.
 //! 5. `leases` says that the next generation counts; running nodes follow.
 //!
 //! Every step may be repeated: who runs it again after an interruption goes on where it stopped.
 
+mod said;
+
+pub use said::{GrowError, GrowStep};
+
 use super::admin::Wanted;
 use super::clients::MESSAGE_BYTES_MAX;
 use super::config::KafkaConfig;
-use super::error::KafkaError;
 use super::fence;
-use super::marks::{GenerationMark, NextMark, generation_key};
+use super::marks::{GenerationMark, NextMark, PastMark, generation_key};
 use super::names::name;
-use super::topics::{PAST_MS_MAX, replicas};
+use super::switch::GROWING;
+use super::topics::{PAST_MS_MAX, TopicState, replicas};
 use super::{KafkaLog, Shared};
 use crate::embedded::INGEST_GROUP;
 use crate::log::Topic;
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,159 +42,29 @@ const STILL: Duration = Duration::from_secs(1);
 /// Bound of what the brokers take to agree on something.
 const AGREE: Duration = Duration::from_secs(60);
 
-/// What a growth has come to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GrowStep {
-    /// Another run has claimed the growth, and is watched for a sign of life.
-    Watching,
-    /// It is ours to do.
-    Claimed {
-        /// Partitions now.
-        from: u32,
-        /// Partitions then.
-        to: u32,
-        /// Whether an earlier run had begun it.
-        resumed: bool,
-    },
-    /// The next generation's topic exists.
-    Made {
-        /// Its name.
-        topic: String,
-    },
-    /// Nothing is appended to the present topic any more; Sends are refused with a hint from here on.
-    Fenced {
-        /// Its name.
-        topic: String,
-    },
-    /// Ingest works off what is left; told about every second.
-    Draining {
-        /// Records that it has not committed.
-        left: u64,
-        /// Partitions that have some.
-        partitions: u32,
-    },
-    /// The next generation counts.
-    Done {
-        /// Which.
-        generation: u16,
-        /// Its partitions.
-        partitions: u32,
-    },
-}
-
-impl fmt::Display for GrowStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Watching => write!(
-                f,
-                "a growth is claimed by another run; watching for {} s whether it lives",
-                SILENT.as_secs()
-            ),
-            Self::Claimed { from, to, resumed } => {
-                let how = if *resumed { "going on with" } else { "begun" };
-                write!(f, "{how}: from {from} to {to} partitions")
-            }
-            Self::Made { topic } => write!(f, "the topic {topic} exists"),
-            Self::Fenced { topic } => write!(
-                f,
-                "{topic} takes no more records; Sends are refused with a hint until this is done"
-            ),
-            Self::Draining { left: 0, .. } => write!(f, "ingest has caught up"),
-            Self::Draining { left, partitions } => write!(
-                f,
-                "ingest has {left} records in {partitions} partitions to go (it must be running)"
-            ),
-            Self::Done {
-                generation,
-                partitions,
-            } => write!(
-                f,
-                "done: generation {generation} with {partitions} partitions is in use"
-            ),
-        }
-    }
-}
-
-/// Why a growth did not come to its end. Nothing is lost by any of these.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GrowError {
-    /// The log cannot be opened.
-    #[error(transparent)]
-    Log(#[from] KafkaError),
-    /// No number of partitions.
-    #[error("--partitions {wanted} must be a power of two up to 65,536")]
-    Partitions {
-        /// As asked for.
-        wanted: u32,
-    },
-    /// Fewer than there are, or as many.
-    #[error(
-        "chat-messages has {now} partitions: --partitions {wanted} is not more, and it never shrinks"
-    )]
-    NotMore {
-        /// Partitions now.
-        now: u32,
-        /// As asked for.
-        wanted: u32,
-    },
-    /// Another run is at it, and alive.
-    #[error("another growth, to {partitions} partitions, is under way: let it finish")]
-    UnderWay {
-        /// Where it goes.
-        partitions: u32,
-    },
-    /// An earlier run stopped on its way to another number.
-    #[error(
-        "a growth to {partitions} partitions was begun and not finished: run it with --partitions {partitions}"
-    )]
-    Unfinished {
-        /// Where it goes.
-        partitions: u32,
-    },
-    /// Another run has taken over.
-    #[error("another run has taken this growth over: let it finish")]
-    TakenOver,
-    /// The next generation's name is taken by something else.
-    #[error(
-        "the Kafka topic {name} exists already and {what}: look at who made it, and delete it if it is not needed"
-    )]
-    Exists {
-        /// The topic.
-        name: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The caller stopped it.
-    #[error(
-        "stopped: run it again to go on; once chat-messages is fenced, Sends are refused until then"
-    )]
-    Stopped,
-    /// The brokers do not do what they were asked.
-    #[error("{what}: {reason}; run it again to go on")]
-    Brokers {
-        /// What was asked.
-        what: &'static str,
-        /// Their words.
-        reason: String,
-    },
-}
-
-/// Gives `chat-messages` this many partitions, while nodes run. `progress` is told every step, and stops the growth
-/// by breaking: running it again goes on. Blocks until ingest has worked off the present generation; Sends are
-/// refused with a hint for that time.
+/// Gives `chat-messages` or `delivery` this many partitions, while nodes run. `progress` is told every step, and stops the
+/// growth by breaking: running it again goes on.
+///
+/// `chat-messages`: blocks until ingest has worked off the present generation; Sends are refused with a hint for that time.
+/// `delivery`, and with it [`Topic::WITH_DELIVERY`]: takes some seconds, in which messages are taken and wait for their delivery.
 ///
 /// # Errors
 /// See [`GrowError`]; whatever it is, running it again goes on where it stopped.
 pub fn grow(
     config: KafkaConfig,
+    topic: Topic,
     partitions: u32,
     progress: &mut dyn FnMut(&GrowStep) -> ControlFlow<()>,
 ) -> Result<(), GrowError> {
     if !partitions.is_power_of_two() || partitions > 65_536 {
         return Err(GrowError::Partitions { wanted: partitions });
     }
+    if !GROWING.contains(&topic) {
+        let topic = topic.name();
+        return Err(GrowError::Topic { topic });
+    }
     let log = KafkaLog::open(config)?;
-    let mut growth = Growth::claim(&log.shared, partitions, progress)?;
+    let mut growth = Growth::claim(&log.shared, topic, partitions, progress)?;
     let outcome = growth.run(progress);
     if outcome == Err(GrowError::Stopped) {
         // So that the next run need not wait for our silence.
@@ -202,10 +76,20 @@ pub fn grow(
 /// The claim, and what is done under it.
 struct Growth<'a> {
     shared: &'a Shared,
+    topic: Topic,
     mark: GenerationMark,
     renewed: Instant,
-    /// The present topic, and how many partitions it has.
-    old: (Arc<str>, u32),
+    /// The present topic.
+    old: Arc<TopicState>,
+}
+
+/// A topic and those that grow with it.
+fn with(topic: Topic) -> impl Iterator<Item = Topic> {
+    let others = match topic {
+        Topic::Delivery => Topic::WITH_DELIVERY,
+        _ => &[],
+    };
+    std::iter::once(topic).chain(others.iter().copied())
 }
 
 type Progress<'a> = &'a mut dyn FnMut(&GrowStep) -> ControlFlow<()>;
@@ -221,40 +105,71 @@ fn brokers(what: &'static str) -> impl Fn(String) -> GrowError {
     move |reason| GrowError::Brokers { what, reason }
 }
 
-fn said(shared: &Shared) -> Option<GenerationMark> {
+fn said(shared: &Shared, topic: Topic) -> Option<GenerationMark> {
     let marks = shared.leases();
-    marks.marks().of(Topic::ChatMessages.name()).cloned()
+    marks.marks().of(topic.name()).cloned()
 }
 
 impl<'a> Growth<'a> {
-    fn claim(shared: &'a Shared, wanted: u32, progress: Progress<'_>) -> Result<Self, GrowError> {
-        let state = Arc::clone(&shared.state(Topic::ChatMessages));
-        let found = watch(shared, wanted, progress)?;
+    fn claim(
+        shared: &'a Shared,
+        topic: Topic,
+        wanted: u32,
+        progress: Progress<'_>,
+    ) -> Result<Self, GrowError> {
+        let others = GROWING.iter().filter(|other| **other != topic);
+        for other in others {
+            if said(shared, *other).is_some_and(|mark| mark.next.is_some()) {
+                let topic = other.name();
+                return Err(GrowError::Other { topic });
+            }
+        }
+        let state = Arc::clone(&shared.state(topic));
+        let found = watch(shared, topic, wanted, progress)?;
         let (before, resumed) = match &found {
             Some(mark) => (mark.version, mark.next.is_some()),
             None => (0, false),
         };
         if wanted <= state.partitions {
             return Err(GrowError::NotMore {
+                topic: topic.name(),
                 now: state.partitions,
                 wanted,
             });
         }
-        let fenced = found.and_then(|mark| mark.next).is_some_and(|n| n.fenced);
+        let begun = found.and_then(|mark| mark.next);
+        let generation = match &begun {
+            Some(next) if next.generation > 0 => next.generation,
+            // Those that go together get one number.
+            _ => with(topic)
+                .map(|topic| shared.state(topic).generation)
+                .max()
+                .unwrap_or(state.generation)
+                .saturating_add(1),
+        };
+        let past = state.past.as_ref().map(|past| PastMark {
+            generation: past.generation,
+            partitions: past.partitions,
+            base: past.base,
+        });
         let mut growth = Self {
             shared,
+            topic,
             mark: GenerationMark {
                 version: before,
                 generation: state.generation,
                 partitions: state.partitions,
+                base: state.base,
+                past,
                 next: Some(NextMark {
                     partitions: wanted,
+                    generation,
                     by: uuid::Uuid::now_v7().to_string(),
-                    fenced,
+                    fenced: begun.is_some_and(|next| next.fenced),
                 }),
             },
             renewed: Instant::now(),
-            old: (Arc::clone(&state.name), state.partitions),
+            old: Arc::clone(&state),
         };
         growth.renew(|_| {})?;
         let step = GrowStep::Claimed {
@@ -280,11 +195,11 @@ impl<'a> Growth<'a> {
 
     fn put(&mut self) -> Result<(), GrowError> {
         self.mark.version += 1;
-        let key = generation_key(Topic::ChatMessages.name());
+        let key = generation_key(self.topic.name());
         let put = self.shared.put_mark(&key, &self.mark);
         put.map_err(brokers("leases cannot be written"))?;
         self.renewed = Instant::now();
-        if said(self.shared).as_ref() != Some(&self.mark) {
+        if said(self.shared, self.topic).as_ref() != Some(&self.mark) {
             return Err(GrowError::TakenOver);
         }
         Ok(())
@@ -298,19 +213,34 @@ impl<'a> Growth<'a> {
     }
 
     fn run(&mut self, progress: Progress<'_>) -> Result<(), GrowError> {
-        let topic = self.make()?;
-        tell(progress, &GrowStep::Made { topic })?;
+        let mut topics = Vec::new();
+        for topic in with(self.topic) {
+            topics.push(self.make(topic)?);
+        }
+        tell(progress, &GrowStep::Made { topics })?;
         self.renew(|next| next.fenced = true)?;
         self.fence()?;
-        let topic = self.old.0.to_string();
-        tell(progress, &GrowStep::Fenced { topic })?;
-        self.drain(progress)?;
-        self.mark.generation += 1;
+        let topic = self.old.name.to_string();
+        if self.topic == Topic::Delivery {
+            tell(progress, &GrowStep::Held { topic })?;
+            let base = self.settle()?;
+            tell(progress, &GrowStep::Settled { base })?;
+            self.mark.past = Some(PastMark {
+                generation: self.mark.generation,
+                partitions: self.mark.partitions,
+                base: self.mark.base,
+            });
+            self.mark.base = base;
+        } else {
+            tell(progress, &GrowStep::Fenced { topic })?;
+            self.drain(progress)?;
+        }
+        self.mark.generation = self.mark.following();
         self.mark.partitions = self.wanted();
         self.mark.next = None;
         self.put()?;
         let until = Instant::now() + AGREE;
-        while self.shared.state(Topic::ChatMessages).generation < self.mark.generation {
+        while self.shared.state(self.topic).generation < self.mark.generation {
             if Instant::now() >= until {
                 let reason = "the new topic is not known to them yet".to_owned();
                 return Err(brokers("the switch is written")(reason));
@@ -325,12 +255,12 @@ impl<'a> Growth<'a> {
         Ok(())
     }
 
-    /// The next generation's topic, with the settings of the present one.
-    fn make(&mut self) -> Result<String, GrowError> {
+    /// A topic of the next generation, with the settings of the present one.
+    fn make(&mut self, topic: Topic) -> Result<String, GrowError> {
         let (shared, partitions) = (self.shared, self.wanted());
-        let generation = self.mark.generation + 1;
-        let name = name(&shared.config.prefix, Topic::ChatMessages, generation);
-        let told = shared.admin.settings(&[&*self.old.0]);
+        let present = Arc::clone(&shared.state(topic).name);
+        let name = name(&shared.config.prefix, topic, self.mark.following());
+        let told = shared.admin.settings(&[&*present]);
         let told = told.map_err(brokers("the present topic cannot be described"))?;
         let own = told.into_iter().flatten().filter(|setting| setting.own);
         let mut settings: Vec<(String, String)> = own
@@ -339,7 +269,7 @@ impl<'a> Growth<'a> {
             .collect();
         settings.push(("max.message.bytes".into(), MESSAGE_BYTES_MAX.to_string()));
         let metadata = shared.admin.metadata()?;
-        let copies = replicas(&metadata, &self.old.0);
+        let copies = replicas(&metadata, &present);
         shared.admin.create(&[Wanted {
             name: name.clone(),
             partitions,
@@ -379,7 +309,7 @@ impl<'a> Growth<'a> {
     /// Nothing is appended to the present topic from when this returns.
     fn fence(&mut self) -> Result<(), GrowError> {
         let admin = Arc::clone(&self.shared.admin);
-        let (topic, partitions) = self.old.clone();
+        let (topic, partitions) = (Arc::clone(&self.old.name), self.old.partitions);
         let told = admin.settings(&[&*topic]);
         let told = told.map_err(brokers("the present topic cannot be described"))?;
         let past = PAST_MS_MAX.to_string();
@@ -407,6 +337,26 @@ impl<'a> Growth<'a> {
             }
             std::thread::sleep(LOOK_EVERY);
             self.keep()?;
+        }
+    }
+
+    /// Waits until the ends stand still. Where offsets of the next generation begin: at none that was ever used.
+    fn settle(&mut self) -> Result<u64, GrowError> {
+        let mut still: Option<(Vec<u64>, Instant)> = None;
+        loop {
+            let ends = self.shared.admin.ends(&self.old.name, self.old.partitions);
+            let ends = ends.map_err(brokers("the ends cannot be read"))?;
+            match &still {
+                Some((seen, since)) if *seen == ends => {
+                    if since.elapsed() >= STILL {
+                        let last = ends.iter().copied().max().unwrap_or(0);
+                        return Ok(self.old.base + last);
+                    }
+                }
+                _ => still = Some((ends, Instant::now())),
+            }
+            self.keep()?;
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
@@ -440,13 +390,13 @@ impl<'a> Growth<'a> {
 
     /// Records that ingest has not committed, and the ends, of every partition.
     fn left(&self) -> Result<(Vec<u64>, Vec<u64>), GrowError> {
-        let (shared, (topic, partitions)) = (self.shared, &self.old);
-        let committed = shared
-            .groups
-            .committed_of_all(INGEST_GROUP, topic, *partitions);
+        let (shared, topic) = (self.shared, &*self.old.name);
+        let partitions = self.old.partitions;
+        let groups = &shared.groups;
+        let committed = groups.committed_of_all(INGEST_GROUP, topic, partitions);
         let committed = committed.map_err(|error| error.to_string());
         let committed = committed.map_err(brokers("ingest's positions cannot be read"))?;
-        let ends = shared.admin.ends(topic, *partitions);
+        let ends = shared.admin.ends(topic, partitions);
         let ends = ends.map_err(brokers("the ends cannot be read"))?;
         let mut left = Vec::with_capacity(ends.len());
         for ((partition, end), committed) in (0..).zip(&ends).zip(committed) {
@@ -468,10 +418,11 @@ impl<'a> Growth<'a> {
 /// What is claimed now, once it is sure that nobody else is at it.
 fn watch(
     shared: &Shared,
+    topic: Topic,
     wanted: u32,
     progress: Progress<'_>,
 ) -> Result<Option<GenerationMark>, GrowError> {
-    let found = said(shared);
+    let found = said(shared, topic);
     let Some((mark, next)) = found.as_ref().and_then(|m| Some((m, m.next.as_ref()?))) else {
         return Ok(found);
     };
@@ -479,7 +430,7 @@ fn watch(
         tell(progress, &GrowStep::Watching)?;
         let until = Instant::now() + SILENT;
         while Instant::now() < until {
-            let now = said(shared);
+            let now = said(shared, topic);
             if now.is_none_or(|now| now.version != mark.version) {
                 return Err(GrowError::UnderWay {
                     partitions: next.partitions,

@@ -55,10 +55,10 @@ impl Live {
         self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Assigns a partition from this offset, and gives its queue.
+    /// Assigns a partition from this offset, and gives its queue. Offsets are those of the broker and the base.
     pub(super) fn reader(
         self: &Arc<Self>,
-        place: Place,
+        (place, base): (Place, u64),
         from: u64,
         wake: Arc<dyn Wake>,
     ) -> Result<LiveReader, ReadError> {
@@ -89,7 +89,7 @@ impl Live {
         })?;
         let called = Arc::clone(&wake);
         queue.set_nonempty_callback(move || called.wake());
-        assign(&handle, &place, from).map_err(|error| unavailable(&error))?;
+        assign(&handle, &place, from.saturating_sub(base)).map_err(|error| unavailable(&error))?;
         assigned[at].places.insert(place.clone());
         drop(assigned);
         Ok(LiveReader {
@@ -97,7 +97,8 @@ impl Live {
             handle,
             queue: Some(queue),
             place,
-            position: from,
+            base,
+            position: from.max(base),
             fault: None,
             wake,
         })
@@ -114,9 +115,15 @@ impl Live {
         if let Err(error) = handle.incremental_unassign(&list(place, Offset::Invalid)) {
             tracing::warn!(%error, topic = &*place.0, partition = place.1, "unassigning failed");
         }
-        let found = assigned.iter_mut().find(|a| Arc::ptr_eq(&a.handle, handle));
-        if let Some(found) = found {
-            found.places.remove(place);
+        let Some(at) = assigned.iter().position(|a| Arc::ptr_eq(&a.handle, handle)) else {
+            return;
+        };
+        assigned[at].places.remove(place);
+        if at > 0 && assigned[at].places.is_empty() {
+            // It was for second readers of partitions, and there is none.
+            let idle = assigned.remove(at);
+            drop(assigned);
+            bury(vec![idle.handle]);
         }
     }
 }
@@ -202,6 +209,8 @@ pub(super) struct LiveReader {
     /// `None` only while being dropped.
     queue: Option<Queue>,
     place: Place,
+    /// Added to the offsets that the broker says.
+    base: u64,
     position: u64,
     fault: Option<Fault>,
     wake: Arc<dyn Wake>,
@@ -219,8 +228,8 @@ impl LiveReader {
                 None => Ok(()),
                 Some(Ok((low, high))) => Err(ReadError::OutOfRange {
                     wanted: self.position,
-                    low: *low,
-                    high: *high,
+                    low: self.base + *low,
+                    high: self.base + *high,
                 }),
                 Some(Err(reason)) => {
                     let reason = reason.clone();
@@ -269,7 +278,8 @@ impl Consumer for LiveReader {
             let event = match queue.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
-                    let found = record(&message);
+                    let mut found = record(&message);
+                    found.offset += self.base;
                     // A batch is fetched whole: its beginning may lie before the position.
                     if found.offset >= self.position {
                         self.position = found.offset + 1;
@@ -298,17 +308,18 @@ impl Consumer for LiveReader {
 
     fn seek(&mut self, to: u64) -> Result<(), ReadError> {
         let (topic, partition) = (&*self.place.0, number(self.place.1));
+        let at = to.saturating_sub(self.base);
         let sought = self
             .handle
-            .seek(topic, partition, offset(to), SEEK_TIMEOUT)
+            .seek(topic, partition, offset(at), SEEK_TIMEOUT)
             .or_else(|_| {
                 // It has not begun to fetch yet, or has stopped: begin anew.
                 self.handle
                     .incremental_unassign(&list(&self.place, Offset::Invalid))?;
-                assign(&self.handle, &self.place, to)
+                assign(&self.handle, &self.place, at)
             });
         sought.map_err(|error| unavailable(&error))?;
-        self.position = to;
+        self.position = to.max(self.base);
         self.fault = None;
         Ok(())
     }

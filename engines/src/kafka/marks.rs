@@ -30,15 +30,45 @@ pub(super) struct GenerationMark {
     pub(super) version: u64,
     pub(super) generation: u16,
     pub(super) partitions: u32,
+    /// Added to the offsets that Kafka says: at least every end of the generation before.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(super) base: u64,
+    /// The generation before, where this one continues it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) past: Option<PastMark>,
     /// The next one, while it is being made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<NextMark>,
+}
+
+impl GenerationMark {
+    /// The number of the next generation, while it is being made.
+    pub(super) fn following(&self) -> u16 {
+        let said = self.next.as_ref().map_or(0, |next| next.generation);
+        said.max(self.generation.saturating_add(1))
+    }
+}
+
+/// A generation that is continued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PastMark {
+    pub(super) generation: u16,
+    pub(super) partitions: u32,
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(super) base: u64,
+}
+
+fn is_nothing<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A generation that is being made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NextMark {
     pub(super) partitions: u32,
+    /// Its number; 0: one more than the present one's.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(super) generation: u16,
     /// Who makes it: random, new for every run.
     pub(super) by: String,
     /// Nothing is appended to the old one any more.
@@ -109,8 +139,11 @@ mod tests {
             version,
             generation: 1,
             partitions: 4,
+            base: 0,
+            past: None,
             next: Some(NextMark {
                 partitions: 8,
+                generation: 0,
                 by: by.to_owned(),
                 fenced: false,
             }),
@@ -169,5 +202,25 @@ mod tests {
         let value = br#"{"version":3,"generation":2,"partitions":8,"later":[1]}"#;
         assert!(marks.apply(b"generation/chat-messages", value));
         assert_eq!(marks.of("chat-messages").map(|g| g.generation), Some(2));
+    }
+
+    #[test]
+    fn a_mark_says_its_base_and_past_only_where_it_has_them() {
+        let mut mark = claim(1, "a");
+        let text = serde_json::to_string(&mark).expect("it is plain data");
+        assert!(!text.contains("base") && !text.contains("past"), "{text}");
+        assert_eq!(mark.following(), 2);
+        mark.base = 900;
+        mark.past = Some(PastMark {
+            generation: 1,
+            partitions: 4,
+            base: 0,
+        });
+        mark.next.as_mut().expect("it has one").generation = 7;
+        let value = serde_json::to_vec(&mark).expect("it is plain data");
+        let mut marks = Marks::default();
+        assert!(marks.apply(b"generation/delivery", &value));
+        assert_eq!(marks.of("delivery"), Some(&mark));
+        assert_eq!(mark.following(), 7);
     }
 }

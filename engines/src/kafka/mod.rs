@@ -28,6 +28,7 @@ mod names;
 mod produce;
 mod read;
 mod safety;
+mod spot;
 mod switch;
 mod topics;
 mod watch;
@@ -44,14 +45,16 @@ use self::groups::Groups;
 use self::health::Health;
 use self::leases::Leases;
 use self::live::Live;
-use self::produce::{GROWING_RETRY_MS, Producers, number, refused};
-use self::read::{Readers, Stretch};
+use self::produce::{GROWING_RETRY_MS, Producers, refused};
+use self::read::Readers;
+use self::spot::Spot;
 use self::topics::{TopicState, place};
 use crate::log::{
-    Appended, Consumer, Log, Produce, ProduceError, ReadError, Record, Start, Topic, Wake,
-    Watermarks,
+    Appended, Consumer, GENERATION_RETRY_MS, Log, Past, Produce, ProduceError, ReadError, Record,
+    Shape, Start, Topic, Wake, Watermarks,
 };
 use arc_swap::ArcSwap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 /// Largest value of a record, bytes.
@@ -129,14 +132,51 @@ impl KafkaLog {
         &self.shared.cluster_id
     }
 
-    fn place(&self, topic: Topic, partition: u32) -> Result<(Arc<str>, u32), ReadError> {
-        let state = self.shared.state(topic);
+    fn spot(&self, topic: Topic, partition: u32) -> Result<Spot<'_>, ReadError> {
+        Spot::new(&self.shared, self.state(topic), partition)
+    }
+
+    fn state(&self, topic: Topic) -> Arc<TopicState> {
+        Arc::clone(&self.shared.state(topic))
+    }
+
+    fn place(&self, topic: Topic, partition: u32) -> Result<(Arc<TopicState>, u32), ReadError> {
+        let state = self.state(topic);
         if partition < state.partitions {
-            return Ok((Arc::clone(&state.name), partition));
+            return Ok((state, partition));
         }
         Err(ReadError::Unavailable {
             reason: "no such partition".to_owned(),
         })
+    }
+
+    fn append(
+        &self,
+        state: &TopicState,
+        record: Produce,
+        tag: u64,
+        done: &Arc<dyn Appended>,
+    ) -> Result<(), ProduceError> {
+        if record.value.len() > VALUE_BYTES_MAX {
+            return Err(refused("a value of more than 1 MiB", 0));
+        }
+        if record.key.len() > KEY_BYTES_MAX {
+            return Err(refused("a key of more than 65,535 bytes", 0));
+        }
+        if state.fenced {
+            return Err(refused("the topic is being grown", GROWING_RETRY_MS));
+        }
+        let record = switch::placed(record, state);
+        if record.partition >= state.partitions {
+            return Err(refused("no such partition", 0));
+        }
+        let producers = &self.shared.producers;
+        if record.topic.ephemeral() {
+            producers.append_ephemeral(&state.name, &record)?;
+            done.appended(tag, Ok(None));
+            return Ok(());
+        }
+        producers.append((&state.name, state.base), record, tag, done)
     }
 }
 
@@ -155,6 +195,18 @@ impl Log for KafkaLog {
         self.shared.state(topic).generation
     }
 
+    fn shape(&self, topic: Topic) -> Shape {
+        let state = self.shared.state(topic);
+        Shape {
+            generation: state.generation,
+            partitions: state.partitions,
+            past: state.past.as_ref().map(|past| Past {
+                generation: past.generation,
+                partitions: past.partitions,
+            }),
+        }
+    }
+
     /// As the port says; an ephemeral record's offset is not known and given as 0.
     fn produce(
         &self,
@@ -162,28 +214,22 @@ impl Log for KafkaLog {
         tag: u64,
         done: &Arc<dyn Appended>,
     ) -> Result<(), ProduceError> {
-        if record.value.len() > VALUE_BYTES_MAX {
-            return Err(refused("a value of more than 1 MiB", 0));
+        self.append(&self.state(record.topic), record, tag, done)
+    }
+
+    fn produce_in(
+        &self,
+        generation: u16,
+        record: Produce,
+        tag: u64,
+        done: &Arc<dyn Appended>,
+    ) -> Result<(), ProduceError> {
+        let state = self.state(record.topic);
+        if state.generation != generation {
+            let reason = "the record is of a generation that is not in use";
+            return Err(refused(reason, GENERATION_RETRY_MS));
         }
-        if record.key.len() > KEY_BYTES_MAX {
-            return Err(refused("a key of more than 65,535 bytes", 0));
-        }
-        let state = self.shared.state(record.topic);
-        if state.fenced {
-            return Err(refused("the topic is being grown", GROWING_RETRY_MS));
-        }
-        let record = switch::placed(record, &state);
-        if record.partition >= state.partitions {
-            return Err(refused("no such partition", 0));
-        }
-        if record.topic.ephemeral() {
-            self.shared
-                .producers
-                .append_ephemeral(&state.name, &record)?;
-            done.appended(tag, Ok(None));
-            return Ok(());
-        }
-        self.shared.producers.append(&state.name, record, tag, done)
+        self.append(&state, record, tag, done)
     }
 
     fn consumer(
@@ -193,22 +239,7 @@ impl Log for KafkaLog {
         start: Start,
         wake: Arc<dyn Wake>,
     ) -> Result<Box<dyn Consumer>, ReadError> {
-        let place = self.place(topic, partition)?;
-        let marks = self.watermarks(topic, partition)?;
-        let from = match start {
-            Start::At(offset) if offset > marks.high => {
-                return Err(ReadError::OutOfRange {
-                    wanted: offset,
-                    low: marks.low,
-                    high: marks.high,
-                });
-            }
-            Start::At(offset) => offset.max(marks.low),
-            Start::Earliest => marks.low,
-            Start::Latest => marks.high,
-        };
-        let reader = self.shared.live.reader(place, from, wake)?;
-        Ok(Box::new(reader))
+        self.spot(topic, partition)?.consumer(start, wake)
     }
 
     fn read(
@@ -219,32 +250,15 @@ impl Log for KafkaLog {
         max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        let place = self.place(topic, partition)?;
-        let marks = self.watermarks(topic, partition)?;
-        if from < marks.low || from > marks.high {
-            return Err(ReadError::OutOfRange {
-                wanted: from,
-                low: marks.low,
-                high: marks.high,
-            });
-        }
-        if from == marks.high || max == 0 {
-            return Ok(Vec::new());
-        }
-        self.shared.readers.read(&Stretch {
-            place,
-            from,
-            to: marks.high,
-            records_max: max,
-            bytes_max: bytes_max.max(1),
-        })
+        self.spot(topic, partition)?.read(from, max, bytes_max)
     }
 
     fn watermarks(&self, topic: Topic, partition: u32) -> Result<Watermarks, ReadError> {
-        let place = self.place(topic, partition)?;
-        let marks = self.shared.admin.watermarks(&place.0, number(place.1));
-        let (low, high) = marks.map_err(|reason| ReadError::Unavailable { reason })?;
-        Ok(Watermarks { low, high })
+        self.spot(topic, partition)?.watermarks()
+    }
+
+    fn seam(&self, topic: Topic, partition: u32) -> Result<Option<Range<u64>>, ReadError> {
+        self.spot(topic, partition)?.seam()
     }
 
     fn commit(
@@ -254,7 +268,13 @@ impl Log for KafkaLog {
         partition: u32,
         next: u64,
     ) -> Result<(), ReadError> {
-        let place = self.place(topic, partition)?;
+        let (state, partition) = self.place(topic, partition)?;
+        let Some(next) = next.checked_sub(state.base) else {
+            return Err(ReadError::Unavailable {
+                reason: "positions of the generation before are not kept".to_owned(),
+            });
+        };
+        let place = (Arc::clone(&state.name), partition);
         self.shared.groups.commit(group, &place, next)
     }
 
@@ -281,13 +301,14 @@ impl Log for KafkaLog {
         topic: Topic,
         partition: u32,
     ) -> Result<Option<u64>, ReadError> {
-        let place = self.place(topic, partition)?;
-        self.shared.groups.committed(group, &place)
+        let (state, partition) = self.place(topic, partition)?;
+        let place = (Arc::clone(&state.name), partition);
+        let found = self.shared.groups.committed(group, &place)?;
+        Ok(found.map(|next| next + state.base))
     }
 
     fn ends(&self, topic: Topic) -> Result<Vec<u64>, ReadError> {
-        let state = self.shared.state(topic);
-        let ends = self.shared.admin.ends(&state.name, state.partitions);
+        let ends = spot::ends(&self.shared, &self.state(topic));
         ends.map_err(|reason| ReadError::Unavailable { reason })
     }
 

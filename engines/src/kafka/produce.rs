@@ -38,6 +38,8 @@ pub(super) struct Pending {
     door: Arc<Door>,
     /// Of key and value, as the gate counts them.
     bytes: usize,
+    /// Added to the offset that a broker says.
+    base: u64,
 }
 
 impl Pending {
@@ -69,6 +71,7 @@ impl Pending {
             self.break_off();
         }
         if !self.answered.swap(true, Ordering::AcqRel) {
+            let outcome = outcome.map(|offset| offset.map(|at| at + self.base));
             self.done.appended(self.tag, outcome);
         }
     }
@@ -331,10 +334,10 @@ impl Producers {
         })
     }
 
-    /// Enqueues a durable record; the outcome goes to `done`.
+    /// Enqueues a durable record for a topic whose offsets begin at a base; the outcome goes to `done`.
     pub(super) fn append(
         &self,
-        topic: &str,
+        (topic, base): (&str, u64),
         record: Produce,
         tag: u64,
         done: &Arc<dyn Appended>,
@@ -355,6 +358,7 @@ impl Producers {
             answered: AtomicBool::new(false),
             door: Arc::clone(&door),
             bytes,
+            base,
         });
         let parked = Parked {
             record,

@@ -93,11 +93,11 @@ pub(super) fn judge(topic: &Described) -> Vec<Unsafe> {
             Fix::Set("false"),
         );
     }
-    if topic.kind == Topic::Leases {
+    if topic.kind.compacted() {
         if let Some(policy) = value("cleanup.policy")
             && policy != "compact"
         {
-            let why = "retention would forget which generation of a topic counts";
+            let why = "retention would forget what still counts";
             complain("cleanup.policy", policy, why, Fix::Set("compact"));
         }
     } else if let Some(policy) = value("cleanup.policy")

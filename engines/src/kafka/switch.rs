@@ -13,12 +13,13 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Topics that can have a next generation while nodes run.
-const GROWING: &[Topic] = &[Topic::ChatMessages];
+/// Topics that can have a next generation while nodes run; with `delivery` go [`Topic::WITH_DELIVERY`].
+pub(super) const GROWING: &[Topic] = &[Topic::ChatMessages, Topic::Delivery];
 
-/// A caller may have computed the partition for the generation before: after a switch it follows from the key.
+/// Who appends to `chat-messages` may have computed the partition for the generation before: after a switch it follows from
+/// the key. (A record of `delivery` has the chat as its key and is for a partition of users: it says its generation.)
 pub(super) fn placed(mut record: Produce, state: &TopicState) -> Produce {
-    if GROWING.contains(&record.topic)
+    if record.topic == Topic::ChatMessages
         && state.generation > 1
         && let Ok(key) = std::str::from_utf8(&record.key)
         && !key.is_empty()
@@ -81,11 +82,20 @@ impl Shared {
         let Ok(metadata) = self.admin.metadata() else {
             return;
         };
-        let Some(found) = current(&self.config, &metadata, marks, topic) else {
+        let current = |topic| current(&self.config, &metadata, marks, topic);
+        let Some(found) = current(topic) else {
+            return;
+        };
+        let with = match topic {
+            Topic::Delivery => Topic::WITH_DELIVERY,
+            _ => &[],
+        };
+        let Some(others) = with.iter().map(|t| current(*t)).collect::<Option<Vec<_>>>() else {
             return;
         };
         let used = self.state(topic);
-        if found.generation < used.generation || found == **used {
+        let odd = !found.partitions.is_power_of_two();
+        if odd || found.generation < used.generation || found == **used {
             return;
         }
         tracing::warn!(
@@ -96,6 +106,10 @@ impl Shared {
             "the topic in use changes: leases says so"
         );
         drop(used);
+        // Who sees the topic's next generation finds that of the others.
+        for (topic, state) in with.iter().zip(others) {
+            self.topics[place(*topic)].store(Arc::new(state));
+        }
         self.topics[place(topic)].store(Arc::new(found));
     }
 
@@ -113,7 +127,7 @@ impl Shared {
         let (sender, outcome) = sync_channel(1);
         let done: Arc<dyn Appended> = Arc::new(Told(sender));
         let name = Arc::clone(&self.state(Topic::Leases).name);
-        let sent = self.producers.append(&name, record, 0, &done);
+        let sent = self.producers.append((&name, 0), record, 0, &done);
         sent.map_err(|error| error.to_string())?;
         let timeout = self.config.produce_timeout + Duration::from_secs(1);
         let end = match outcome.recv_timeout(timeout) {
@@ -157,6 +171,8 @@ mod tests {
             partitions: 8,
             generation,
             fenced: false,
+            base: 0,
+            past: None,
         }
     }
 

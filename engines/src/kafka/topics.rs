@@ -6,12 +6,14 @@ use super::config::KafkaConfig;
 use super::context::Context;
 use super::error::KafkaError;
 use super::leases::Leases;
-use super::marks::{LAYOUT, Marks};
-use super::names::{name, newest};
+use super::marks::{LAYOUT, Marks, PastMark};
+use super::names::{generation, name, newest};
 use super::safety::{Described, Unsafe, judge};
+use super::switch::GROWING;
 use crate::log::Topic;
 use rdkafka::metadata::Metadata;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// One topic as it is used until its next generation.
@@ -22,6 +24,40 @@ pub(super) struct TopicState {
     pub(super) generation: u16,
     /// It is fenced, and the next generation does not count yet: appends are refused.
     pub(super) fenced: bool,
+    /// Added to the offsets that Kafka says.
+    pub(super) base: u64,
+    /// What it continues.
+    pub(super) past: Option<Arc<PastTopic>>,
+}
+
+/// The generation before one that continues it: fenced for good, and read as long as it exists.
+#[derive(Debug)]
+pub(super) struct PastTopic {
+    pub(super) name: Arc<str>,
+    pub(super) generation: u16,
+    pub(super) partitions: u32,
+    pub(super) base: u64,
+    /// Where its partitions end, base included, once asked.
+    pub(super) ends: OnceLock<Vec<u64>>,
+    /// It was deleted.
+    pub(super) gone: AtomicBool,
+}
+
+impl PartialEq for PastTopic {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |past: &Self| (past.generation, past.partitions, past.base);
+        self.name == other.name && of(self) == of(other)
+    }
+}
+
+impl Eq for PastTopic {}
+
+/// The topic whose mark says which generation of a topic counts.
+pub(super) fn led_by(topic: Topic) -> Topic {
+    match Topic::WITH_DELIVERY.contains(&topic) {
+        true => Topic::Delivery,
+        false => topic,
+    }
 }
 
 /// All topics, in the order of [`Topic::ALL`].
@@ -162,10 +198,14 @@ pub(super) fn wanted(config: &KafkaConfig, topic: Topic, generation: u16) -> Wan
     }
 }
 
+/// Lanes of bodies at most: nodes beyond share them, which costs bandwidth alone.
+const BODY_LANES_MAX: u32 = 16;
+
 /// Records of `leases` are compared with one another: they are in one partition.
 fn partitions(config: &KafkaConfig, topic: Topic) -> u32 {
     match topic {
         Topic::Leases => 1,
+        Topic::Bodies => config.partitions.min(BODY_LANES_MAX),
         _ => config.partitions,
     }
 }
@@ -240,30 +280,60 @@ pub(super) fn current(
     marks: &Marks,
     topic: Topic,
 ) -> Option<TopicState> {
-    let making = marks.of(topic.name()).filter(|mark| mark.next.is_some());
-    let found = match making {
-        Some(mark) => {
+    let leads = led_by(topic) == topic;
+    let mark = marks.of(led_by(topic).name());
+    let making = mark.filter(|mark| mark.next.is_some());
+    let (generation, name) = match making {
+        Some(mark) if leads => {
             let name = name(&config.prefix, topic, mark.generation);
             (mark.generation, name)
         }
+        Some(mark) => {
+            let prefix = &config.prefix;
+            let before = |found: &&str| {
+                generation(prefix, topic, found).is_some_and(|g| g < mark.following())
+            };
+            newest(prefix, topic, names(metadata).filter(before))?
+        }
         None => newest(&config.prefix, topic, names(metadata))?,
     };
-    let (generation, name) = found;
-    if marks
-        .of(topic.name())
-        .is_some_and(|mark| mark.generation > generation)
-    {
+    if mark.is_some_and(|mark| mark.generation > generation) {
         // The broker that was asked is behind.
         return None;
     }
     let shape = metadata.topics().iter().find(|t| t.name() == name)?;
     let led = shape.partitions().iter().all(|p| p.leader() >= 0);
     let partitions = u32::try_from(shape.partitions().len()).ok()?;
+    // Of a generation that was made by hand since, the mark says nothing.
+    let own = mark.filter(|mark| leads && mark.generation == generation);
+    let past = own.and_then(|mark| past(config, metadata, topic, mark.past.as_ref()?));
     (led && partitions > 0).then_some(TopicState {
         name: name.into(),
         partitions,
         generation,
-        fenced: making.is_some_and(|m| m.next.as_ref().is_some_and(|n| n.fenced)),
+        fenced: leads && making.is_some_and(|m| m.next.as_ref().is_some_and(|n| n.fenced)),
+        base: own.map_or(0, |mark| mark.base),
+        past: past.map(Arc::new),
+    })
+}
+
+/// The generation before, if its topic still exists as it was.
+fn past(
+    config: &KafkaConfig,
+    metadata: &Metadata,
+    topic: Topic,
+    mark: &PastMark,
+) -> Option<PastTopic> {
+    let name = name(&config.prefix, topic, mark.generation);
+    let found = metadata.topics().iter().find(|t| t.name() == name)?;
+    let exists = found.error().is_none() && found.partitions().len() == mark.partitions as usize;
+    (exists && mark.partitions.is_power_of_two()).then(|| PastTopic {
+        name: name.into(),
+        generation: mark.generation,
+        partitions: mark.partitions,
+        base: mark.base,
+        ends: OnceLock::new(),
+        gone: AtomicBool::new(false),
     })
 }
 
@@ -288,15 +358,16 @@ fn check_shape(config: &KafkaConfig, topics: &[TopicState]) -> Result<(), KafkaE
             let rule = "it must be a power of two; make the topic's next generation with one";
             return fail(state, rule.to_owned());
         }
-        let with_delivery = [Topic::Cursors, Topic::ChatTyping, Topic::ChatPresence];
-        if with_delivery.contains(topic) && state.partitions != delivery.partitions {
+        if Topic::WITH_DELIVERY.contains(topic) && state.partitions != delivery.partitions {
             let rule = format!(
                 "it must have as many as {} ({})",
                 delivery.name, delivery.partitions
             );
             return fail(state, rule);
         }
-        let grown = *topic == Topic::ChatMessages && state.generation > 1;
+        // Shards are read by slot, however many partitions there are.
+        let grown =
+            *topic == Topic::Shards || GROWING.contains(&led_by(*topic)) && state.generation > 1;
         if !grown && state.partitions != partitions(config, *topic) {
             return Err(KafkaError::PartitionCount {
                 name: state.name.to_string(),
@@ -325,7 +396,7 @@ fn settings(config: &KafkaConfig, topic: Topic) -> Vec<(&'static str, String)> {
         ("max.message.bytes", MESSAGE_BYTES_MAX.to_string()),
         ("compression.type", "producer".to_owned()),
     ];
-    if topic == Topic::Leases {
+    if topic.compacted() {
         // The last record of a key counts, for ever.
         settings.push(("cleanup.policy", "compact".to_owned()));
         settings.push(("segment.bytes", (8 << 20).to_string()));
@@ -367,6 +438,8 @@ mod tests {
                 _ => 1,
             },
             fenced: false,
+            base: 0,
+            past: None,
         };
         Topic::ALL.iter().map(of).collect()
     }
@@ -434,15 +507,18 @@ mod tests {
     }
 
     #[test]
-    fn leases_are_compacted_in_one_partition_and_nothing_else_is() {
+    fn leases_and_shards_are_compacted_and_nothing_else_is() {
         let config = KafkaConfig::new("b:1");
         for topic in Topic::ALL {
             let wanted = wanted(&config, *topic, 1);
             let settings: BTreeMap<_, _> = wanted.settings.into_iter().collect();
-            let leases = *topic == Topic::Leases;
-            let policy = if leases { "compact" } else { "delete" };
+            let policy = match topic {
+                Topic::Leases | Topic::Shards => "compact",
+                _ => "delete",
+            };
             assert_eq!(settings["cleanup.policy"], *policy, "{}", topic.name());
-            assert_eq!(wanted.partitions == 1, leases, "{}", topic.name());
+            let one = *topic == Topic::Leases;
+            assert_eq!(wanted.partitions == 1, one, "{}", topic.name());
         }
     }
 }

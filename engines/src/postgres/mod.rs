@@ -16,7 +16,9 @@ pub use stats::PostgresStats;
 
 use self::pool::{Calls, Repeat};
 use crate::bridge::Bridge;
-use crate::directory::{Device, Directory, DirectoryError, Group, Revocation, User};
+use crate::directory::{
+    Device, Directory, DirectoryError, Group, GroupDelta, GroupPage, Revocation, User,
+};
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -165,6 +167,28 @@ impl Directory for PostgresDirectory {
         })
     }
 
+    fn touch_group(&self, delta: &GroupDelta, write_seq: Seq) -> Result<(), DirectoryError> {
+        let delta = delta.clone();
+        self.0.call(Repeat::Safe, move |db| {
+            let delta = delta.clone();
+            Box::pin(async move { groups::touch(db, &delta, write_seq.0).await })
+        })
+    }
+
+    fn group_page(
+        &self,
+        chat: &ChatId,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Option<GroupPage>, DirectoryError> {
+        let chat = chat.clone();
+        let after = after.map_or("", UserId::as_str).to_owned();
+        self.0.call(Repeat::Safe, move |db| {
+            let (chat, after) = (chat.clone(), after.clone());
+            Box::pin(async move { groups::page(db, chat.as_str(), &after, limit).await })
+        })
+    }
+
     fn group(&self, chat: &ChatId) -> Result<Option<Group>, DirectoryError> {
         let chat = chat.clone();
         self.0.call(Repeat::Safe, move |db| {
@@ -183,7 +207,7 @@ impl Directory for PostgresDirectory {
         })
     }
 
-    fn put_revocation(&self, revocation: &Revocation) -> Result<(), DirectoryError> {
+    fn put_revocation(&self, revocation: &Revocation) -> Result<u64, DirectoryError> {
         let revocation = revocation.clone();
         self.0.call(Repeat::Safe, move |db| {
             let revocation = revocation.clone();

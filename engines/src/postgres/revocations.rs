@@ -34,8 +34,8 @@ fn columns(revocation: &Revocation) -> (&'static str, &str, &str, bool, Option<i
     }
 }
 
-/// Adds an entry, or extends the one of the same target, at the end of the list.
-pub(super) async fn put(db: &mut Object, revocation: &Revocation) -> Result<(), Failure> {
+/// Adds an entry, or extends the one of the same target, at the end of the list; its place there.
+pub(super) async fn put(db: &mut Object, revocation: &Revocation) -> Result<u64, Failure> {
     let (target, name, device, pardoned, at_ms) = columns(revocation);
     let transaction = db.transaction().await?;
     // Locks until the commit: cursors become visible in their order.
@@ -63,7 +63,8 @@ pub(super) async fn put(db: &mut Object, revocation: &Revocation) -> Result<(), 
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
         [&target, &name, &device, &pardoned, &at_ms, &position];
     transaction.execute(&put, &values).await?;
-    Ok(transaction.commit().await?)
+    transaction.commit().await?;
+    Ok(small(position))
 }
 
 /// Entries after a cursor, in the order of cursors.

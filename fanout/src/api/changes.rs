@@ -9,6 +9,7 @@ use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use hawser_protocol::partition::partition;
 use hawser_protocol::record::{DeliveryKind, DeliveryRecord, GroupOp, SourceRecord};
+use hawser_protocol::revocation::Revocation;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -62,11 +63,13 @@ impl ApiServices {
         }
     }
 
-    /// Tells the user's owner to close its live sessions; blocks until the log has it.
-    pub(super) fn close_sessions(
+    /// Puts a revocation, which the directory has at `place` of its list, into the user's delivery partition: every node that
+    /// serves the user judges its sessions anew there, in order with the messages. Blocks until the log has it.
+    pub(super) fn tell_nodes(
         &self,
         user: &UserId,
-        device: Option<&DeviceId>,
+        place: u64,
+        revocation: &Revocation,
         reason: &str,
     ) -> Result<(), ApiError> {
         let record = DeliveryRecord {
@@ -75,7 +78,8 @@ impl ApiServices {
             sub_index: 0,
             kind: DeliveryKind::Revoke {
                 user: user.clone(),
-                device: device.cloned(),
+                number: place,
+                revocation: revocation.clone(),
                 reason: reason.to_owned(),
             },
         };
@@ -92,14 +96,16 @@ impl ApiServices {
     ) -> Result<(), ApiError> {
         let (sender, outcome) = sync_channel(1);
         let done: Arc<dyn Appended> = Arc::new(Told(sender));
+        let shape = self.log.shape(topic);
         let record = Produce {
             topic,
-            partition: partition(key, self.log.partitions(topic)),
+            partition: partition(key, shape.partitions),
             key: Bytes::copy_from_slice(key.as_bytes()),
             value,
             timestamp_ms: now_ms(),
         };
-        self.log.produce(record, 0, &done).map_err(refused)?;
+        let given = self.log.produce_in(shape.generation, record, 0, &done);
+        given.map_err(refused)?;
         let left = until.saturating_duration_since(Instant::now());
         match outcome.recv_timeout(left) {
             Ok(Ok(_)) => Ok(()),

@@ -107,7 +107,9 @@ pub(super) async fn put(
 /// Signs a device out: its tokens issued so far are void, its live sessions are closed.
 #[utoipa::path(delete, path = "/v1/users/{user}/devices/{device}", tag = "devices", security(("token" = [])),
     params(("user" = String, Path, description = "User id"), ("device" = String, Path, description = "Device id")),
-    responses((status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+    responses((status = 204, description = "in force, and told to every node in order with the user's messages"),
+        (status = 202, description = "in force; the log could not be told: nodes close live sessions as they read the list"),
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(super) async fn revoke(
     State(api): State<Api>,
     caller: Caller,
@@ -128,10 +130,8 @@ pub(super) async fn revoke(
             device: device.clone(),
             until_ms: Some(now_ms()),
         };
-        super::revocations::write(api, &revocation)?;
-        let services = api.services();
-        services.close_sessions(&user, Some(&device), "device signed out")?;
-        Ok(StatusCode::NO_CONTENT)
+        let told = super::revocations::write(api, &user, &revocation, "device signed out")?;
+        Ok(told.status(StatusCode::NO_CONTENT))
     })
     .await
 }

@@ -2,19 +2,22 @@
 
 use super::caller::Caller;
 use super::error::ApiError;
-use super::input::{Body, Named, OpId, chat_id, text, user_id};
+use super::input::{Asked, Body, Named, OpId, chat_id, text, user_id};
 use super::{Api, ErrorBody};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use hawser_engines::directory::Group;
+use hawser_engines::directory::{Group, GroupPage};
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::lanes::Lanes;
-use hawser_protocol::limits::GROUP_MEMBERS_MAX;
+use hawser_protocol::limits::{GROUP_CHANGE_MAX, GROUP_LISTED_MAX};
 use hawser_protocol::record::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GroupOp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+/// Members on a page.
+const PAGE_MAX: usize = 1_000;
 
 /// A group.
 #[derive(Debug, Serialize, ToSchema)]
@@ -25,8 +28,10 @@ pub(super) struct GroupView {
     name: String,
     /// Picture URL.
     picture: String,
-    /// Members now.
+    /// Members now; of a group of more than 10,000 the first 1,000 by id, and `GET /v1/groups/{chat}/members` has all.
     members: Vec<String>,
+    /// How many members there are.
+    member_count: u64,
     /// Admins now.
     admins: Vec<String>,
     /// Seq of the last change, decimal.
@@ -115,15 +120,71 @@ pub(super) async fn read(
 ) -> Result<Json<GroupView>, ApiError> {
     let chat = group_id(&chat)?;
     api.blocking(move |api| {
-        if !caller.0.admin {
-            let member = api.services().store.member(&chat, caller.user())?;
-            if !member.is_some_and(|m| m.current()) {
-                return Err(ApiError::not_found());
-            }
-        }
+        may_read(api, &caller, &chat)?;
         Ok(Json(show(api, &chat)?))
     })
     .await
+}
+
+/// Which members.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MembersPage {
+    /// Those after this id, the last one of the page before.
+    after: Option<String>,
+    /// At most so many: 1 to 1,000, which is the default.
+    limit: Option<usize>,
+}
+
+/// Members of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MembersView {
+    /// In order of their ids; none: there are no more.
+    members: Vec<String>,
+    /// How many members there are.
+    member_count: u64,
+}
+
+/// Members of a group, a page at a time. For its members and for administrators.
+#[utoipa::path(get, path = "/v1/groups/{chat}/members", tag = "groups", security(("token" = [])),
+    params(("chat" = String, Path, description = "Chat id, `g:…`"), MembersPage),
+    responses((status = 200, body = MembersView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody)))]
+pub(super) async fn members(
+    State(api): State<Api>,
+    caller: Caller,
+    Named(chat): Named<String>,
+    Asked(page): Asked<MembersPage>,
+) -> Result<Json<MembersView>, ApiError> {
+    let chat = group_id(&chat)?;
+    let after = page.after.as_deref().map(user_id).transpose()?;
+    let limit = page.limit.unwrap_or(PAGE_MAX);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        let words = format!("limit: must be from 1 to {PAGE_MAX}");
+        return Err(ApiError::new(ErrorCode::BadFrame, words));
+    }
+    api.blocking(move |api| {
+        may_read(api, &caller, &chat)?;
+        let directory = &api.services().directory;
+        let page = directory.group_page(&chat, after.as_ref(), limit)?;
+        let page = page.ok_or_else(ApiError::not_found)?;
+        Ok(Json(MembersView {
+            members: page.group.members,
+            member_count: page.member_count,
+        }))
+    })
+    .await
+}
+
+fn may_read(api: &Api, caller: &Caller, chat: &ChatId) -> Result<(), ApiError> {
+    if !caller.0.admin {
+        let member = api.services().store.member(chat, caller.user())?;
+        if !member.is_some_and(|m| m.current()) {
+            return Err(ApiError::not_found());
+        }
+    }
+    Ok(())
 }
 
 /// Renames a group or changes its picture. For its admins.
@@ -298,21 +359,30 @@ async fn change(
 }
 
 fn show(api: &Api, chat: &ChatId) -> Result<GroupView, ApiError> {
-    let group = api.services().directory.group(chat)?;
+    let directory = &api.services().directory;
+    let page = directory.group_page(chat, None, GROUP_LISTED_MAX)?;
     let lanes = api
         .services()
         .store
         .chat(chat)?
         .map_or(0, |info| info.lanes);
+    let GroupPage {
+        group,
+        member_count,
+    } = page.ok_or_else(ApiError::not_found)?;
     let Group {
         chat,
         name,
         picture,
-        members,
+        mut members,
         admins,
         write_seq,
-    } = group.ok_or_else(ApiError::not_found)?;
+    } = group;
+    if member_count > members.len() as u64 {
+        members.truncate(PAGE_MAX);
+    }
     Ok(GroupView {
+        member_count,
         chat,
         name,
         picture,
@@ -334,8 +404,8 @@ fn group_id(text: &str) -> Result<ChatId, ApiError> {
 }
 
 fn users(names: &[String]) -> Result<Vec<UserId>, ApiError> {
-    if names.len() > GROUP_MEMBERS_MAX {
-        let words = format!("users: more than {GROUP_MEMBERS_MAX}");
+    if names.len() > GROUP_CHANGE_MAX {
+        let words = format!("users: more than {GROUP_CHANGE_MAX}");
         return Err(ApiError::new(ErrorCode::TooMany, words));
     }
     names.iter().map(|name| user_id(name)).collect()

@@ -90,7 +90,10 @@ pub fn router(services: ApiServices) -> Router {
     }));
     let members = Router::new()
         .route("/v1/groups", post(groups::create))
-        .route("/v1/groups/{chat}/members", post(groups::add))
+        .route(
+            "/v1/groups/{chat}/members",
+            get(groups::members).post(groups::add),
+        )
         .layer(DefaultBodyLimit::max(GROUP_BODY_BYTES_MAX));
     let mut router = Router::new()
         .route("/v1/me", get(me::me))

@@ -19,7 +19,7 @@ use utoipa::{Modify, OpenApi};
         me::me,
         users::create, users::list, users::read, users::update,
         devices::list, devices::put, devices::revoke,
-        groups::create, groups::read, groups::update, groups::add, groups::remove, groups::leave,
+        groups::create, groups::read, groups::members, groups::update, groups::add, groups::remove, groups::leave,
         groups::promote, groups::demote, groups::relax,
         chats::list, chats::messages,
         presence::read,

@@ -1,4 +1,5 @@
-//! Revocations, for administrators: in force for tokens first, then for live sessions.
+//! Revocations, for administrators: in force for tokens first, then for live sessions. The directory has them before the log:
+//! where the log cannot be told, nodes learn of them as they read the directory's list.
 
 use super::caller::Caller;
 use super::error::ApiError;
@@ -8,6 +9,7 @@ use crate::auth::Revocation;
 use axum::extract::State;
 use axum::http::StatusCode;
 use hawser_protocol::codes::ErrorCode;
+use hawser_protocol::ids::UserId;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -22,7 +24,7 @@ pub(super) struct NewRevocation {
     user: String,
     /// Only those of this device.
     device: Option<String>,
-    /// Only the token with this `jti`; live sessions are then checked by their nodes within 60 s.
+    /// Only the token with this `jti`, which is the user's.
     jti: Option<String>,
     /// When that token expires, milliseconds: the entry is kept until then; default in 30 days.
     expires_at_ms: Option<u64>,
@@ -36,7 +38,9 @@ pub(super) struct NewRevocation {
 
 /// Voids tokens and closes their live sessions.
 #[utoipa::path(post, path = "/v1/revocations", tag = "admin", security(("token" = [])), request_body = NewRevocation,
-    responses((status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    responses((status = 204, description = "in force, and told to every node in order with the user's messages"),
+        (status = 202, description = "in force; the log could not be told: nodes close live sessions as they read the list"),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(super) async fn create(
     State(api): State<Api>,
@@ -51,7 +55,6 @@ pub(super) async fn create(
     api.blocking(move |api| {
         let now_ms = now_ms();
         let until_ms = (!new.forever).then_some(now_ms);
-        let single = new.jti.is_some();
         let revocation = match (new.jti, &device) {
             (Some(jti), _) => Revocation::Token {
                 jti,
@@ -67,22 +70,54 @@ pub(super) async fn create(
                 until_ms,
             },
         };
-        write(api, &revocation)?;
-        if !single {
-            let services = api.services();
-            services.close_sessions(&user, device.as_ref(), &new.reason)?;
-        }
-        Ok(StatusCode::NO_CONTENT)
+        let told = write(api, &user, &revocation, &new.reason)?;
+        Ok(told.status(StatusCode::NO_CONTENT))
     })
     .await
 }
 
-/// Writes a revocation where every node reads it, then into this one; blocks.
-pub(super) fn write(api: &Api, revocation: &Revocation) -> Result<(), ApiError> {
-    api.services().directory.put_revocation(revocation)?;
-    let verifier = &api.services().verifier;
-    verifier.revoke(revocation, now_ms()).map_err(|error| {
-        tracing::error!(%error, "a revocation was not kept");
-        ApiError::new(ErrorCode::Unavailable, "the revocation could not be kept")
-    })
+/// How nodes learn of a revocation that the directory has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// By a record in the user's delivery partition.
+    InOrder,
+    /// As they read the directory's list: the log did not take the record, or did not say so in time.
+    ByTheList,
+}
+
+impl Told {
+    /// The status of an answer that would have `done`.
+    pub(super) fn status(self, done: StatusCode) -> StatusCode {
+        match self {
+            Self::InOrder => done,
+            Self::ByTheList => StatusCode::ACCEPTED,
+        }
+    }
+}
+
+/// Writes a revocation of a user's, or a pardon, where every process reads it, puts it into this one, then tells the nodes
+/// that serve the user; blocks.
+pub(super) fn write(
+    api: &Api,
+    user: &UserId,
+    revocation: &Revocation,
+    reason: &str,
+) -> Result<Told, ApiError> {
+    let services = api.services();
+    let place = services.directory.put_revocation(revocation)?;
+    services.verifier.learn(user, place, revocation);
+    let kept = services.verifier.revoke(revocation, now_ms());
+    let told = match services.tell_nodes(user, place, revocation, reason) {
+        Ok(()) => Told::InOrder,
+        // The log's words are logged where it refused.
+        Err(_) => Told::ByTheList,
+    };
+    match kept {
+        Ok(()) => Ok(told),
+        Err(error) => {
+            tracing::error!(%error, "a revocation was not kept");
+            let words = "the revocation could not be kept";
+            Err(ApiError::new(ErrorCode::Unavailable, words))
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use super::caller::Caller;
 use super::error::ApiError;
 use super::input::{Asked, Body, Named, text, user_id};
+use super::revocations::Told;
 use super::{Api, ErrorBody, now_ms};
 use crate::auth::Revocation;
 use axum::Json;
@@ -178,7 +179,10 @@ pub(super) async fn read(
 /// Changes a user. For itself and for administrators.
 #[utoipa::path(patch, path = "/v1/users/{user}", tag = "users", security(("token" = [])), request_body = UserChange,
     params(("user" = String, Path, description = "User id")),
-    responses((status = 200, body = UserView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    responses((status = 200, body = UserView),
+        (status = 202, body = UserView, description = "done; the log could not be told of a ban or its end: nodes close live \
+            sessions, or let the user in again, as they read the list of revocations"),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, description = "`banned` is for administrators", body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 409, description = "phone is taken", body = ErrorBody)))]
 pub(super) async fn update(
@@ -186,7 +190,7 @@ pub(super) async fn update(
     caller: Caller,
     Named(user): Named<String>,
     Body(change): Body<UserChange>,
-) -> Result<Json<UserView>, ApiError> {
+) -> Result<(StatusCode, Json<UserView>), ApiError> {
     let user = user_id(&user)?;
     caller.own_or_admin(&user)?;
     if change.banned.is_some() {
@@ -213,30 +217,27 @@ pub(super) async fn update(
         check(&changed)?;
         changed.banned = change.banned.unwrap_or(changed.banned);
         directory.update_user(&changed)?;
-        if let Some(banned) = change.banned {
-            ban(api, &user, banned)?;
-        }
-        Ok(Json(view(changed, sees)))
+        let status = match change.banned {
+            Some(banned) => ban(api, &user, banned)?.status(StatusCode::OK),
+            None => StatusCode::OK,
+        };
+        Ok((status, Json(view(changed, sees))))
     })
     .await
 }
 
 /// In force for tokens first, then for live sessions.
-fn ban(api: &Api, user: &UserId, banned: bool) -> Result<(), ApiError> {
-    let user_ = user.clone();
+fn ban(api: &Api, user: &UserId, banned: bool) -> Result<Told, ApiError> {
+    let whose = user.clone();
     let revocation = if banned {
         Revocation::User {
-            user: user_,
+            user: whose,
             until_ms: None,
         }
     } else {
-        Revocation::Pardon { user: user_ }
+        Revocation::Pardon { user: whose }
     };
-    super::revocations::write(api, &revocation)?;
-    if banned {
-        api.services().close_sessions(user, None, "banned")?;
-    }
-    Ok(())
+    super::revocations::write(api, user, &revocation, "banned")
 }
 
 /// How much of a user the caller sees.

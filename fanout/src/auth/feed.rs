@@ -83,19 +83,27 @@ impl Reader {
 
     /// Takes what is new.
     fn read(&mut self) -> Result<(), DirectoryError> {
+        let (mut changed, mut kept) = (false, true);
         loop {
             let page = self.directory.revocations_after(self.cursor, PAGE)?;
-            let Some((next, _)) = page.last() else {
-                return Ok(());
-            };
-            let (next, last) = (*next, page.len() < PAGE);
-            let list: Vec<Revocation> = page.into_iter().map(|(_, entry)| entry).collect();
-            if let Err(error) = self.verifier.revoke_all(&list, now_ms()) {
-                tracing::error!(%error, "revocations of the directory are not all kept");
+            let full = page.len() == PAGE;
+            if let Some((next, _)) = page.last() {
+                self.cursor = *next;
+                changed = true;
+                let list: Vec<Revocation> = page.into_iter().map(|(_, entry)| entry).collect();
+                if let Err(error) = self.verifier.revoke_all(&list, now_ms()) {
+                    kept = false;
+                    tracing::error!(%error, "revocations of the directory are not all kept");
+                }
             }
-            self.cursor = next;
-            (self.changed)();
-            if last {
+            if !full && changed && kept {
+                // An entry that was put again stands further on: only the whole list has all up to its end.
+                self.verifier.read_up_to(self.cursor);
+            }
+            if changed {
+                (self.changed)();
+            }
+            if !full {
                 return Ok(());
             }
         }

@@ -15,6 +15,7 @@ mod remote_keys;
 mod remote_tests;
 mod revocations;
 mod section;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use keys::{KeySource, KeysError};
 pub use remote_keys::KeyFetches;
 pub use revocations::{REVOCATIONS_MAX, Revocation, RevocationsError};
 pub use section::{AuthSection, Tokens, TokensError};
+pub use standing::{AHEAD_MAX, Learnt, Standing, voids};
 
 use self::keys::KeySet;
 use self::remote_keys::RemoteKeys;
@@ -201,7 +203,7 @@ impl Keys {
 pub struct Verifier {
     settings: AuthSettings,
     keys: Keys,
-    revocations: ArcSwap<Revocations>,
+    standing: ArcSwap<Standing>,
     /// Held while the file is read or written, so that two writers do not lose one another's entry.
     writing: Mutex<()>,
 }
@@ -220,7 +222,7 @@ impl Verifier {
         Ok(Self {
             settings,
             keys,
-            revocations: ArcSwap::from_pointee(revocations),
+            standing: ArcSwap::from_pointee(Standing::default().with_list(revocations.into())),
             writing: Mutex::new(()),
         })
     }
@@ -237,7 +239,7 @@ impl Verifier {
         };
         if let Some(path) = &self.settings.revocations {
             let _held = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.revocations.store(Arc::new(Revocations::load(path)?));
+            self.set_list(&Arc::new(Revocations::load(path)?));
         }
         if let (Some(read), Keys::Here(keys)) = (keys, &self.keys) {
             keys.store(Arc::new(read));
@@ -277,17 +279,17 @@ impl Verifier {
         let mut list = match &self.settings.revocations {
             Some(path) => {
                 let mut list = Revocations::load(path)?;
-                list.merge(&self.revocations.load());
+                list.merge(self.standing.load().list());
                 list
             }
-            None => Revocations::clone(&self.revocations.load()),
+            None => Revocations::clone(self.standing.load().list()),
         };
         list.prune(now_ms);
         for revocation in added {
             list.add(revocation)?;
         }
         let list = Arc::new(list);
-        self.revocations.store(Arc::clone(&list));
+        self.set_list(&list);
         match &self.settings.revocations {
             Some(path) => list.save(path),
             None => Ok(()),
@@ -336,16 +338,45 @@ impl Verifier {
             _ => AuthError::Malformed,
         })?;
         let claims = self.judge(raw.claims, now_ms)?;
-        if self.revocations.load().concerns(&claims) {
+        if self.revoked(&claims) {
             return Err(AuthError::Revoked);
         }
         Ok(claims)
     }
 
-    /// Whether what a token said is revoked by now: asked for live sessions after each reload.
+    /// Takes what a control record in a user's delivery partition tells, `place` being its place in the directory's list.
+    /// In force at once, kept by who reads the list; does not block.
+    pub fn learn(&self, user: &UserId, place: u64, revocation: &Revocation) -> Learnt {
+        if self.standing.load().knows(user, place) {
+            return Learnt::Known;
+        }
+        let mut learnt = Learnt::Known;
+        self.standing.rcu(|standing| {
+            let mut standing = Standing::clone(standing);
+            learnt = standing.learn(user, place, revocation);
+            standing
+        });
+        learnt
+    }
+
+    /// What was given to [`Verifier::revoke_all`] is the directory's list up to a place.
+    pub fn read_up_to(&self, place: u64) {
+        self.standing.rcu(|standing| {
+            let mut standing = Standing::clone(standing);
+            standing.read_up_to(place);
+            standing
+        });
+    }
+
+    fn set_list(&self, list: &Arc<Revocations>) {
+        self.standing
+            .rcu(|standing| standing.with_list(Arc::clone(list)));
+    }
+
+    /// Whether what a token said is revoked by now: asked for live sessions after each change.
     #[must_use]
     pub fn revoked(&self, claims: &Claims) -> bool {
-        self.revocations.load().concerns(claims)
+        self.standing.load().revoked(claims)
     }
 
     /// The tenant of this cluster.

@@ -53,7 +53,7 @@ pub enum RevocationsError {
     Full,
 }
 
-/// The list.
+/// The list as this process has it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Revocations {
@@ -162,20 +162,29 @@ impl Revocations {
 
     /// Whether a token is void.
     pub(super) fn concerns(&self, claims: &Claims) -> bool {
-        let void = |until: Option<&Option<u64>>| {
-            until.is_some_and(|until| until.is_none_or(|ms| claims.issued_at_ms <= ms))
-        };
-        // The common case of an empty list costs no look-up and builds no key.
-        (!self.users.is_empty() && void(self.users.get(claims.user.as_str())))
-            || claims.device.as_ref().is_some_and(|device| {
-                !self.devices.is_empty()
-                    && void(self.devices.get(&device_key(&claims.user, device)))
-            })
-            || claims
-                .jti
-                .as_ref()
-                .is_some_and(|jti| self.tokens.contains_key(jti))
+        self.concerns_user(claims) || self.concerns_one(claims)
     }
+
+    /// Whether all of the user's tokens of its age are.
+    pub(super) fn concerns_user(&self, claims: &Claims) -> bool {
+        // The common case of an empty list costs no look-up.
+        !self.users.is_empty() && void(self.users.get(claims.user.as_str()), claims)
+    }
+
+    /// Whether those of its device are, or it alone.
+    pub(super) fn concerns_one(&self, claims: &Claims) -> bool {
+        let of_device = claims.device.as_ref().is_some_and(|device| {
+            // Here it builds no key either.
+            let devices = &self.devices;
+            !devices.is_empty() && void(devices.get(&device_key(&claims.user, device)), claims)
+        });
+        let jti = claims.jti.as_ref();
+        of_device || jti.is_some_and(|jti| self.tokens.contains_key(jti))
+    }
+}
+
+fn void(until: Option<&Option<u64>>, claims: &Claims) -> bool {
+    until.is_some_and(|until| until.is_none_or(|ms| claims.issued_at_ms <= ms))
 }
 
 /// `/` is in neither alphabet.

@@ -27,6 +27,12 @@ settings_section! {
         hot_share_percent: u32 = 25, 1 ..= 100;
         /// And more records per second than this.
         hot_per_second: u32 = 100, 1 ..= 1000000;
+        /// Members of a group that records list; of one that becomes larger the edge nodes know who is in it, for good.
+        /// The same in every process of a cluster.
+        listed_members_max: u32 = 10000, 1 ..= 10000;
+        /// A message record of more bytes that touches more than two delivery partitions travels once per node, and its
+        /// delivery records refer to it; 0: never. Every gateway has to know references first (docs/adr/0023).
+        reference_bytes: u32 = 1024, 0 ..= 65536;
     }
 }
 
@@ -57,7 +63,11 @@ impl Ingesting {
     /// See [`IngestingError`]. Engines that cannot be reached are no error: it waits for them.
     pub fn start(engines: &Engines, section: &IngestSection) -> Result<Self, IngestingError> {
         let log = &engines.log;
-        let config = IngestConfig::of(&**log, section.cell);
+        let config = IngestConfig {
+            listed_max: section.listed_members_max,
+            reference_bytes: section.reference_bytes as usize,
+            ..IngestConfig::of(&**log, section.cell)
+        };
         if !engines.log_is_embedded() {
             let mut settings = DriverConfig::from(config);
             settings.threads = section.threads;
@@ -221,6 +231,16 @@ fn numbers(counters: &IngestCounters) -> Vec<Number> {
             "hawser_ingest_retries_total",
             "Times that ingest began again from its last commit.",
             counts.retries,
+        ),
+        (
+            "hawser_ingest_bodies_total",
+            "Message records put on a lane of bodies, for the nodes whose delivery records refer to them.",
+            counts.bodies,
+        ),
+        (
+            "hawser_ingest_bodies_lost_total",
+            "Message records that a lane of bodies did not take: the nodes read them in the store.",
+            counts.bodies_lost,
         ),
     ]
     .map(|(name, help, value)| Number::grows(name, help, value))

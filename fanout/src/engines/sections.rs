@@ -15,8 +15,8 @@ settings_section! {
         cluster: String = "hawser".to_owned();
         /// Kafka bootstrap servers, `host:port`.
         bootstrap: Vec<String> = vec!["127.0.0.1:9092".to_owned()];
-        /// Partitions of the topics, a power of two; topics with another number refuse to start, but for a chat-messages
-        /// that was grown (`hawser-fanout grow`).
+        /// Partitions of the topics, a power of two; topics with another number refuse to start, but for those that were
+        /// grown (`hawser-fanout grow`).
         partitions: u32 = 16, 1 ..= 65536;
         /// Copies of the topics that are made here; 0: three, or one where there are fewer brokers and
         /// `allow_unsafe_log` is set.
@@ -162,8 +162,8 @@ settings_section! {
         /// than this, seconds.
         lag_ready_s: u32 = 60, 1 ..= 86400;
         /// How often revocations are read from the directory, milliseconds; a revoked token is refused that much later
-        /// at most.
-        revocations_ms: u32 = 2000, 100 ..= 5000;
+        /// at most. Nodes that serve the user learn of it at once, from the log.
+        revocations_ms: u32 = 500, 100 ..= 5000;
     }
 }
 

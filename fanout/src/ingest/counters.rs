@@ -14,6 +14,8 @@ pub struct IngestCounters {
     rejected: AtomicU64,
     poison: AtomicU64,
     retries: AtomicU64,
+    bodies: AtomicU64,
+    bodies_lost: AtomicU64,
 }
 
 /// Their values. A replay counts again.
@@ -35,6 +37,10 @@ pub struct IngestCounts {
     pub poison: u64,
     /// Times that a driver began again from its last commit.
     pub retries: u64,
+    /// Bodies put on a lane.
+    pub bodies: u64,
+    /// Bodies that a lane did not take.
+    pub bodies_lost: u64,
 }
 
 impl IngestCounters {
@@ -51,6 +57,8 @@ impl IngestCounters {
             rejected: get(&self.rejected),
             poison: get(&self.poison),
             retries: get(&self.retries),
+            bodies: get(&self.bodies),
+            bodies_lost: get(&self.bodies_lost),
         }
     }
 
@@ -65,6 +73,11 @@ impl IngestCounters {
             Verdict::Poison => &self.poison,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn referred(&self, sent: u64, lost: u64) {
+        self.bodies.fetch_add(sent, Ordering::Relaxed);
+        self.bodies_lost.fetch_add(lost, Ordering::Relaxed);
     }
 
     pub(super) fn retried(&self) {

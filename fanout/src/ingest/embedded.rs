@@ -1,5 +1,6 @@
 //! Ingest as the commit hook of the embedded engine: what a record comes to is committed with it.
 
+use super::reference::on_lane;
 use super::{Core, IngestConfig, IngestCounters};
 use hawser_engines::embedded::{CommitHook, HookBatch};
 use hawser_engines::log::Record;
@@ -40,6 +41,12 @@ impl CommitHook for EmbeddedIngest {
             Ok(plan) => {
                 self.counters.count(plan.verdict);
                 out.store = plan.store;
+                if let Some(body) = plan.body {
+                    // The only node's.
+                    let lane = on_lane(0, body, record.timestamp_ms);
+                    out.fleeting.push(lane);
+                    self.counters.referred(1, 0);
+                }
                 out.produce = plan.produce;
                 out.groups = plan.groups;
             }

@@ -1,26 +1,21 @@
 //! A change of a group: authorised, applied to intervals, written as a message into the chat.
 
 use super::API_DEVICE;
-use super::membership::{MembershipBody, MembershipOp};
+use super::change::Change;
+use super::membership::MembershipBody;
 use super::memory::{DedupKey, GroupState, Memory};
 use super::plan::{Place, Plan, Verdict};
+use super::reference::Delivered;
 use super::send::{dedup_row, message_id};
-use super::{feed, lane};
+use super::{feed, lane, shard};
 use bytes::Bytes;
-use hawser_engines::directory::Group;
-use hawser_engines::store::{
-    ChatHead, ChatInfo, DedupRow, Interval, Membership, Page, Store, StoreError, StoreOp,
-};
+use hawser_engines::directory::GroupNews;
+use hawser_engines::store::{ChatHead, DedupRow, Interval, Page, Store, StoreError, StoreOp};
 use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
-use hawser_protocol::lanes::Lanes;
-use hawser_protocol::limits::GROUP_MEMBERS_MAX;
 use hawser_protocol::message::{MessageRecord, MessageType};
 use hawser_protocol::record::GroupOp;
 use std::collections::BTreeSet;
-
-/// Times that one user may join one group; the row stays below 8 KiB.
-const INTERVALS_MAX: usize = 256;
 
 pub(super) fn judge(
     place: &Place<'_>,
@@ -33,13 +28,14 @@ pub(super) fn judge(
     // The name is a constant of the right form.
     let device = DeviceId::new(API_DEVICE).expect("a plain word");
     let key: DedupKey = (actor.clone(), device, chat.clone(), op_id);
-    let plan = match known(place, memory, store, &key)? {
+    memory.group_with(chat, &about(actor, op), place.seq, store)?;
+    let plan = match known(place, memory, store, &key, op)? {
         Some(plan) => plan,
         None => {
             let decided = decided(place, store, &key)?;
             let previous = memory.head_before(chat, place.seq, store)?;
             let group = memory.group(chat, store)?;
-            let mut change = Change::new(place.seq, previous.ordinal + 1, group, decided);
+            let mut change = Change::new(place, previous.ordinal + 1, group, decided);
             match change.apply(place, actor, chat, op) {
                 Ok(body) => {
                     let touched = change.touched();
@@ -59,6 +55,17 @@ pub(super) fn judge(
     Ok(plan)
 }
 
+/// Whom a change names.
+fn about<'a>(actor: &'a UserId, op: &'a GroupOp) -> Vec<&'a UserId> {
+    let named: &[UserId] = match op {
+        GroupOp::Create { members, .. } => members,
+        GroupOp::Add { users } | GroupOp::Remove { users } => users,
+        GroupOp::SetAdmin { user, .. } => std::slice::from_ref(user),
+        GroupOp::Leave | GroupOp::Update { .. } | GroupOp::Relax { .. } => &[],
+    };
+    named.iter().chain([actor]).collect()
+}
+
 /// What is to be done for a change that has been judged before: nothing, where the record is another one; else what
 /// was done then.
 pub(super) fn known(
@@ -66,10 +73,11 @@ pub(super) fn known(
     memory: &mut Memory,
     store: &dyn Store,
     key: &DedupKey,
+    op: &GroupOp,
 ) -> Result<Option<Plan>, StoreError> {
     match memory.dedup(key, store)? {
         Some(row) if row.seq < place.seq => Ok(Some(Plan::empty(Verdict::Duplicate))),
-        Some(row) if row.seq == place.seq => replay(place, memory, store, &key.2, &row).map(Some),
+        Some(row) if row.seq == place.seq => replay(place, memory, store, key, &row, op).map(Some),
         _ => Ok(None),
     }
 }
@@ -208,16 +216,42 @@ fn planned(
         });
     }
     plan.store.push(dedup_op(key, dedup_row(record)));
-    plan.produce = place.deliver(chat, &bytes, concerned(group, record.seq), &[], None);
+    plan.deliver(deliver(place, chat, &bytes, group, touched));
     plan.produce.extend(feed::accepted(place, group, record));
-    plan.groups.extend(shown(chat, group));
+    plan.groups.extend(shown(place, chat, group, touched));
     plan
 }
 
+/// The message of a change, to all whom it concerns.
+fn deliver(
+    place: &Place<'_>,
+    chat: &ChatId,
+    record: &Bytes,
+    group: &GroupState,
+    touched: &BTreeSet<UserId>,
+) -> Delivered {
+    let sharded = group.info.as_ref().and_then(|info| info.sharded);
+    match sharded {
+        Some(sharded) if sharded.seq == place.seq => {
+            shard::change(place, chat, record, group.members.values())
+        }
+        Some(sharded) if sharded.seq < place.seq => {
+            let told = touched.iter().filter_map(|user| group.members.get(user));
+            shard::change(place, chat, record, told)
+        }
+        _ => place.deliver(chat, record, concerned(group, place.seq), &[], None),
+    }
+}
+
 /// As the directory shows the group; a lane is none of its own.
-fn shown(chat: &ChatId, group: &GroupState) -> Option<(Group, Seq)> {
+fn shown(
+    place: &Place<'_>,
+    chat: &ChatId,
+    group: &GroupState,
+    touched: &BTreeSet<UserId>,
+) -> Option<(GroupNews, Seq)> {
     match chat.lane() {
-        0 => group.view(chat),
+        0 => group.news(chat, place.seq, touched),
         _ => None,
     }
 }
@@ -236,9 +270,11 @@ fn replay(
     place: &Place<'_>,
     memory: &mut Memory,
     store: &dyn Store,
-    chat: &ChatId,
+    key: &DedupKey,
     row: &DedupRow,
+    op: &GroupOp,
 ) -> Result<Plan, StoreError> {
+    let (actor, _, chat, _) = key;
     if row.error != 0 {
         // A number that this version does not know was written by a later one.
         let code = ErrorCode::from_number(row.error).unwrap_or(ErrorCode::Internal);
@@ -255,297 +291,21 @@ fn replay(
     // Retention may have removed it: then it is nobody's to get.
     let stored = store.messages(chat, page)?.into_iter().next();
     memory.refresh(chat, place.seq);
-    let group = memory.group(chat, store)?;
+    let about = about(actor, op);
+    let group = memory.group_with(chat, &about, place.seq, store)?;
+    let touched: BTreeSet<UserId> = about.into_iter().cloned().collect();
     if let Some(stored) = stored.filter(|stored| stored.seq == place.seq) {
-        let to = concerned(group, place.seq);
-        plan.produce = place.deliver(chat, &stored.record, to, &[], None);
+        plan.deliver(deliver(place, chat, &stored.record, group, &touched));
         // What ingest wrote itself can be read.
         if let Ok(record) = MessageRecord::decode(&stored.record) {
             plan.produce.extend(feed::accepted(place, group, &record));
         }
     }
-    plan.groups.extend(shown(chat, group));
+    plan.groups.extend(shown(place, chat, group, &touched));
     let head = ChatHead {
         seq: place.seq,
         ordinal: row.ordinal,
     };
     memory.accepted(chat, head);
     Ok(plan)
-}
-
-/// One change in the making; nothing of it is applied when it is refused.
-pub(super) struct Change<'g> {
-    seq: Seq,
-    ordinal: u64,
-    group: &'g mut GroupState,
-    touched: BTreeSet<UserId>,
-    /// It was found to be allowed before: what of it is written already must not be held against it.
-    decided: bool,
-}
-
-impl<'g> Change<'g> {
-    pub(super) fn new(seq: Seq, ordinal: u64, group: &'g mut GroupState, decided: bool) -> Self {
-        if decided {
-            group.before(seq);
-        }
-        Self {
-            seq,
-            ordinal,
-            group,
-            decided,
-            touched: BTreeSet::new(),
-        }
-    }
-
-    /// It was allowed in another lane: who is admin here decides nothing.
-    pub(super) fn allowed(mut self) -> Self {
-        self.decided = true;
-        self
-    }
-
-    /// Whose rows are to be written.
-    pub(super) fn touched(self) -> BTreeSet<UserId> {
-        self.touched
-    }
-
-    /// Does what the actor may do.
-    fn apply(
-        &mut self,
-        place: &Place<'_>,
-        actor: &UserId,
-        chat: &ChatId,
-        op: &GroupOp,
-    ) -> Result<MembershipBody, ErrorCode> {
-        if !chat.is_group() || chat.lane() != 0 {
-            return Err(ErrorCode::BadId);
-        }
-        if matches!(op, GroupOp::Create { .. }) {
-            return self.perform(actor, op, None);
-        }
-        // Whoever is not in it learns no more than that.
-        if self.group.info.is_none() || !self.group.has(actor, self.seq) {
-            return Err(ErrorCode::NotMember);
-        }
-        if !self.decided && !matches!(op, GroupOp::Leave) && !self.admin(actor) {
-            return Err(ErrorCode::Forbidden);
-        }
-        let lanes = match op {
-            GroupOp::Relax { lanes } => {
-                Some(lane::from_now(place, *lanes).ok_or(ErrorCode::BadFrame)?)
-            }
-            _ => None,
-        };
-        self.perform(actor, op, lanes)
-    }
-
-    /// Does what was allowed.
-    pub(super) fn perform(
-        &mut self,
-        actor: &UserId,
-        op: &GroupOp,
-        lanes: Option<Lanes>,
-    ) -> Result<MembershipBody, ErrorCode> {
-        match op {
-            GroupOp::Create {
-                name,
-                picture,
-                members,
-            } => self.create(actor, (name, picture), members),
-            GroupOp::Leave => self.part(&BTreeSet::from([actor.clone()]), MembershipOp::Leave),
-            GroupOp::Add { users } => self.add(users),
-            GroupOp::Remove { users } => {
-                let set = users.iter().filter(|u| self.group.has(u, self.seq));
-                self.part(&set.cloned().collect(), MembershipOp::Remove)
-            }
-            GroupOp::Update { name, picture } => Ok(self.update(name, picture)),
-            GroupOp::SetAdmin { user, admin } => self.set_admin(user, *admin),
-            GroupOp::Relax { .. } => self.relax(lanes),
-        }
-    }
-
-    /// Once set, the number of lanes stays: which lane a message belongs to must not change.
-    fn relax(&mut self, lanes: Option<Lanes>) -> Result<MembershipBody, ErrorCode> {
-        let seq = self.seq;
-        let info = self.group.info.as_mut().filter(|info| info.lanes == 0);
-        let (Some(info), Some(lanes)) = (info, lanes) else {
-            return Err(ErrorCode::Conflict);
-        };
-        info.lanes = lanes.lanes;
-        info.lanes_since_ms = lanes.since_ms;
-        info.relaxed_seq = seq;
-        self.touch();
-        Ok(lane::body(lanes))
-    }
-
-    /// Begins a lane with the members that the group has.
-    pub(super) fn open(
-        &mut self,
-        (name, picture): (&str, &str),
-        members: &[UserId],
-        admins: &[UserId],
-        lanes: Lanes,
-    ) -> Result<MembershipBody, ErrorCode> {
-        if self.group.info.is_some() {
-            return Err(ErrorCode::Conflict);
-        }
-        for user in members {
-            self.join(user);
-        }
-        for user in admins {
-            if let Some(member) = self.group.members.get_mut(user) {
-                member.admin = true;
-            }
-        }
-        self.group.info = Some(ChatInfo {
-            name: name.to_owned(),
-            picture: picture.to_owned(),
-            write_seq: self.seq,
-            created_seq: self.seq,
-            lanes: lanes.lanes,
-            lanes_since_ms: lanes.since_ms,
-            relaxed_seq: self.seq,
-        });
-        Ok(lane::body(lanes))
-    }
-
-    fn create(
-        &mut self,
-        actor: &UserId,
-        (name, picture): (&str, &str),
-        members: &[UserId],
-    ) -> Result<MembershipBody, ErrorCode> {
-        if self.group.info.is_some() {
-            return Err(ErrorCode::Conflict);
-        }
-        let mut all: BTreeSet<UserId> = members.iter().cloned().collect();
-        all.insert(actor.clone());
-        if all.len() > GROUP_MEMBERS_MAX {
-            return Err(ErrorCode::GroupFull);
-        }
-        for user in &all {
-            self.join(user);
-        }
-        if let Some(first) = self.group.members.get_mut(actor) {
-            first.admin = true;
-        }
-        self.group.info = Some(ChatInfo {
-            name: name.to_owned(),
-            picture: picture.to_owned(),
-            write_seq: self.seq,
-            created_seq: self.seq,
-            ..ChatInfo::default()
-        });
-        let mut body = MembershipBody::about(MembershipOp::Create, all.iter());
-        body.name = Some(name.to_owned());
-        body.picture = Some(picture.to_owned());
-        Ok(body)
-    }
-
-    fn add(&mut self, users: &[UserId]) -> Result<MembershipBody, ErrorCode> {
-        let fresh = users.iter().filter(|u| !self.group.has(u, self.seq));
-        let fresh: BTreeSet<UserId> = fresh.cloned().collect();
-        let worn = |u: &UserId| {
-            let member = self.group.members.get(u);
-            member.is_some_and(|m| m.intervals.len() >= INTERVALS_MAX)
-        };
-        if fresh.is_empty() || fresh.iter().any(worn) {
-            return Err(ErrorCode::Conflict);
-        }
-        if self.group.at(self.seq).count() + fresh.len() > GROUP_MEMBERS_MAX {
-            return Err(ErrorCode::GroupFull);
-        }
-        for user in &fresh {
-            self.join(user);
-        }
-        self.touch();
-        Ok(MembershipBody::about(MembershipOp::Add, fresh.iter()))
-    }
-
-    /// Ends memberships; members without an admin must not be left behind.
-    fn part(
-        &mut self,
-        users: &BTreeSet<UserId>,
-        op: MembershipOp,
-    ) -> Result<MembershipBody, ErrorCode> {
-        if users.is_empty() {
-            return Err(ErrorCode::Conflict);
-        }
-        let staying = || self.group.at(self.seq).filter(|m| !users.contains(&m.user));
-        if !self.decided && staying().next().is_some() && !staying().any(|m| m.admin) {
-            return Err(ErrorCode::Conflict);
-        }
-        for user in users {
-            if let Some(member) = self.group.members.get_mut(user) {
-                member.admin = false;
-                if let Some(last) = member.intervals.last_mut() {
-                    last.left = Some(self.seq);
-                    last.left_ordinal = Some(self.ordinal);
-                }
-                self.touched.insert(user.clone());
-            }
-        }
-        self.touch();
-        Ok(MembershipBody::about(op, users.iter()))
-    }
-
-    fn update(&mut self, name: &str, picture: &str) -> MembershipBody {
-        if let Some(info) = &mut self.group.info {
-            info.name = name.to_owned();
-            info.picture = picture.to_owned();
-        }
-        self.touch();
-        let mut body = MembershipBody::about(MembershipOp::Update, [].iter());
-        body.name = Some(name.to_owned());
-        body.picture = Some(picture.to_owned());
-        body
-    }
-
-    fn set_admin(&mut self, user: &UserId, admin: bool) -> Result<MembershipBody, ErrorCode> {
-        if !self.group.has(user, self.seq) {
-            return Err(ErrorCode::NotFound);
-        }
-        if !self.decided && self.admin(user) == admin {
-            return Err(ErrorCode::Conflict);
-        }
-        let others = self.group.at(self.seq).any(|m| m.admin && m.user != *user);
-        if !self.decided && !admin && !others {
-            return Err(ErrorCode::Conflict);
-        }
-        if let Some(member) = self.group.members.get_mut(user) {
-            member.admin = admin;
-            self.touched.insert(user.clone());
-        }
-        self.touch();
-        let mut body = MembershipBody::about(MembershipOp::Admin, [user].into_iter());
-        body.admin = Some(admin);
-        Ok(body)
-    }
-
-    fn admin(&self, user: &UserId) -> bool {
-        self.group.members.get(user).is_some_and(|m| m.admin)
-    }
-
-    fn join(&mut self, user: &UserId) {
-        let members = &mut self.group.members;
-        let member = members.entry(user.clone()).or_insert_with(|| Membership {
-            user: user.clone(),
-            intervals: Vec::new(),
-            admin: false,
-        });
-        member.admin = false;
-        member.intervals.push(Interval {
-            joined: self.seq,
-            joined_ordinal: self.ordinal,
-            left: None,
-            left_ordinal: None,
-        });
-        self.touched.insert(user.clone());
-    }
-
-    /// The group's own row says which change was the last, whatever it changed.
-    fn touch(&mut self) {
-        if let Some(info) = &mut self.group.info {
-            info.write_seq = self.seq;
-        }
-    }
 }

@@ -5,7 +5,8 @@
 //! is the right one depends on its id and on how the group is spread, and on nothing else.
 
 use super::API_DEVICE;
-use super::group::{Change, Effects, accept};
+use super::change::Change;
+use super::group::{Effects, accept};
 use super::membership::{MembershipBody, MembershipOp};
 use super::memory::{DedupKey, GroupState, Memory};
 use super::plan::{Place, Plan, Verdict};
@@ -159,13 +160,18 @@ pub(super) fn judge(
     // The name is a constant of the right form.
     let device = DeviceId::new(API_DEVICE).expect("a plain word");
     let key: DedupKey = (actor.clone(), device, chat.clone(), op_id);
-    if let Some(known) = super::group::known(place, memory, store, &key)? {
+    let change = match op {
+        LaneOp::Change(op) => op,
+        // It names everybody, and a lane's group is whole.
+        LaneOp::Open { .. } => &GroupOp::Leave,
+    };
+    if let Some(known) = super::group::known(place, memory, store, &key, change)? {
         return Ok(known);
     }
     let previous = memory.head_before(chat, place.seq, store)?;
     let decided = super::group::decided(place, store, &key)?;
     let group = memory.group(chat, store)?;
-    let mut change = Change::new(place.seq, previous.ordinal + 1, group, decided).allowed();
+    let mut change = Change::new(place, previous.ordinal + 1, group, decided).allowed();
     let done = match op {
         LaneOp::Open {
             name,

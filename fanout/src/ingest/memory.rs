@@ -4,10 +4,12 @@
 use super::concern::Concern;
 use super::window::{Recollection, Said, Window};
 use ahash::AHashMap;
-use hawser_engines::directory::Group;
-use hawser_engines::store::{Ask, ChatHead, ChatInfo, DedupRow, Membership, Store, StoreError};
+use hawser_engines::directory::{Group, GroupDelta, GroupNews};
+use hawser_engines::store::{
+    Answer, Ask, ChatHead, ChatInfo, DedupRow, Headcount, Membership, Store, StoreError,
+};
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How much one memory keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +42,11 @@ pub(super) type DedupKey = (UserId, DeviceId, ChatId, ClientMsgId);
 pub(super) struct GroupState {
     /// `None`: never created.
     pub(super) info: Option<ChatInfo>,
-    /// Everyone who is or was a member.
+    /// Everyone who is or was a member; where it is not whole, those who were asked for, and without intervals who
+    /// never was.
     pub(super) members: BTreeMap<UserId, Membership>,
+    /// An edge-sharded group is read without its members.
+    pub(super) partial: bool,
 }
 
 impl GroupState {
@@ -72,10 +77,71 @@ impl GroupState {
             if info.relaxed_seq >= seq {
                 (info.lanes, info.lanes_since_ms, info.relaxed_seq) = (0, 0, Seq::NONE);
             }
+            if info.sharded.is_some_and(|sharded| sharded.seq >= seq) {
+                info.sharded = None;
+            }
             if info.created_seq >= seq {
                 self.info = None;
             }
         }
+    }
+
+    /// Whether records about `seq` list no one.
+    pub(super) fn sharded(&self, seq: Seq) -> bool {
+        let sharded = self.info.as_ref().and_then(|info| info.sharded);
+        sharded.is_some_and(|sharded| sharded.seq <= seq)
+    }
+
+    /// Members and admins before the change at `seq`, and nothing after it.
+    pub(super) fn headcount(&self, seq: Seq) -> Headcount {
+        let sharded = self
+            .info
+            .as_ref()
+            .and_then(|info| Some((info, info.sharded?)));
+        if let Some((info, sharded)) = sharded.filter(|(_, sharded)| sharded.seq < seq) {
+            return match info.write_seq == seq {
+                true => sharded.before,
+                false => sharded.count,
+            };
+        }
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Headcount {
+            members: number(self.at(seq).count()),
+            admins: number(self.at(seq).filter(|m| m.admin).count()),
+        }
+    }
+
+    /// What a change comes to for the directory, as of now.
+    pub(super) fn news(
+        &self,
+        chat: &ChatId,
+        seq: Seq,
+        touched: &BTreeSet<UserId>,
+    ) -> Option<(GroupNews, Seq)> {
+        let info = self.info.as_ref()?;
+        // The group as it became one is shown whole.
+        let touched_only = info.sharded.is_some_and(|sharded| sharded.seq < seq);
+        if !touched_only {
+            return self
+                .view(chat)
+                .map(|(group, seq)| (GroupNews::Whole(group), seq));
+        }
+        let all = || touched.iter().filter_map(|user| self.members.get(user));
+        let delta = GroupDelta {
+            chat: chat.to_string(),
+            name: info.name.clone(),
+            picture: info.picture.clone(),
+            members: all()
+                .filter(|m| m.current())
+                .map(|m| (m.user.to_string(), m.admin))
+                .collect(),
+            left: all()
+                .filter(|m| !m.current())
+                .map(|m| m.user.to_string())
+                .collect(),
+        };
+        // A replay tells of each change once more, and of none of the later ones with it.
+        Some((GroupNews::Touched(delta), seq))
     }
 
     /// As the directory shows it.
@@ -95,6 +161,36 @@ impl GroupState {
         };
         Some((group, info.write_seq))
     }
+}
+
+/// Rows of those users who are not known yet; one without intervals for who never was a member.
+fn some_members(
+    group: &GroupState,
+    chat: &ChatId,
+    users: &[&UserId],
+    store: &dyn Store,
+) -> Result<Vec<Membership>, StoreError> {
+    let unknown = users.iter().filter(|u| !group.members.contains_key(**u));
+    let unknown: BTreeSet<&UserId> = unknown.copied().collect();
+    if unknown.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asks = unknown
+        .iter()
+        .map(|u| Ask::Member(chat.clone(), (*u).clone()));
+    let answers = store.ask(&asks.collect::<Vec<_>>())?;
+    let found = unknown.into_iter().zip(answers).map(|(user, answer)| {
+        let known = match answer {
+            Answer::Member(known) => known,
+            _ => None,
+        };
+        known.unwrap_or_else(|| Membership {
+            user: user.clone(),
+            intervals: Vec::new(),
+            admin: false,
+        })
+    });
+    Ok(found.collect())
 }
 
 /// The memory of one [`super::Core`].
@@ -214,15 +310,49 @@ impl Memory {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
                 let info = store.chat(chat)?;
+                let partial = info.as_ref().is_some_and(|info| info.sharded.is_some());
                 let members = match info {
-                    Some(_) => store.members(chat)?,
-                    None => Vec::new(),
+                    Some(_) if !partial => store.members(chat)?,
+                    _ => Vec::new(),
                 };
                 self.loaded += members.len() + 1;
                 let members = members.into_iter().map(|m| (m.user.clone(), m)).collect();
-                Ok(place.insert(GroupState { info, members }))
+                Ok(place.insert(GroupState {
+                    info,
+                    members,
+                    partial,
+                }))
             }
         }
+    }
+
+    /// A group for a record at `seq`, and in it at least these of its members; all of them where records at `seq` list
+    /// members, or where it became edge-sharded with this very change.
+    pub(super) fn group_with(
+        &mut self,
+        chat: &ChatId,
+        users: &[&UserId],
+        seq: Seq,
+        store: &dyn Store,
+    ) -> Result<&mut GroupState, StoreError> {
+        let group = self.group(chat, store)?;
+        let since = group.info.as_ref().and_then(|info| info.sharded);
+        let found = match since.filter(|_| group.partial) {
+            None => Vec::new(),
+            Some(sharded) if seq <= sharded.seq => {
+                let members = store.members(chat)?;
+                group.partial = false;
+                members
+            }
+            Some(_) => some_members(group, chat, users, store)?,
+        };
+        self.loaded += found.len();
+        let group = self.group(chat, store)?;
+        for member in found {
+            // What is known is at least as new as what is stored.
+            group.members.entry(member.user.clone()).or_insert(member);
+        }
+        Ok(group)
     }
 
     /// The store has the change at `seq`; another ingest may have written it after this one read the group.

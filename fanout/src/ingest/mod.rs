@@ -8,6 +8,7 @@
 //! Where it says "as of a record", what later records did does not count: on a replay the store
 //! already holds it.
 
+mod change;
 mod concern;
 mod core;
 mod counters;
@@ -21,7 +22,9 @@ mod memory;
 mod park;
 mod plan;
 mod receipt;
+mod reference;
 mod send;
+mod shard;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -36,6 +39,8 @@ pub use membership::{BODY_USERS_MAX, MembershipBody, MembershipOp};
 pub use memory::MemoryBounds;
 pub use plan::{Plan, Verdict};
 pub use window::Recollection;
+
+use hawser_protocol::limits::GROUP_LISTED_MAX;
 
 /// Device under which group operations are remembered and signed.
 pub const API_DEVICE: &str = "api";
@@ -66,7 +71,17 @@ pub struct IngestConfig {
     pub group_members_partitions: u32,
     /// Partitions of `audit-logs`.
     pub audit_partitions: u32,
+    /// Partitions of `shards`.
+    pub shard_partitions: u32,
+    /// Members that records list, at most `GROUP_LISTED_MAX`; a group that becomes larger is edge-sharded for good.
+    pub listed_max: u32,
+    /// A message record of more bytes that touches more than two delivery partitions is referred to by its delivery
+    /// records, and travels once per node; 0: never.
+    pub reference_bytes: usize,
 }
+
+/// Default of `reference_bytes`.
+pub const REFERENCE_BYTES: usize = 1_024;
 
 impl IngestConfig {
     /// As the log has it.
@@ -80,6 +95,9 @@ impl IngestConfig {
             dead_letter_partitions: log.partitions(Topic::DeadLetters),
             group_members_partitions: log.partitions(Topic::GroupMembers),
             audit_partitions: log.partitions(Topic::AuditLogs),
+            shard_partitions: log.partitions(Topic::Shards),
+            listed_max: u32::try_from(GROUP_LISTED_MAX).unwrap_or(u32::MAX),
+            reference_bytes: REFERENCE_BYTES,
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn park(
     plan: Plan,
 ) -> (Plan, Option<(DedupKey, DedupRow)>) {
     let mut parked = Plan::empty(Verdict::Poison);
-    let mut refused = None;
+    let (mut refused, mut left) = (None, Bytes::new());
     for op in plan.store {
         parked.store.push(match op {
             StoreOp::Message {
@@ -26,13 +26,16 @@ pub(super) fn park(
                 seq,
                 record,
                 ..
-            } => StoreOp::Message {
-                chat,
-                ordinal,
-                seq,
-                record: emptied(record),
-                envelopes: Bytes::new(),
-            },
+            } => {
+                left = emptied(record);
+                StoreOp::Message {
+                    chat,
+                    ordinal,
+                    seq,
+                    record: left.clone(),
+                    envelopes: Bytes::new(),
+                }
+            }
             StoreOp::Dedup {
                 user,
                 device,
@@ -55,7 +58,8 @@ pub(super) fn park(
         });
     }
     parked.groups = plan.groups;
-    parked.produce = plan.produce.into_iter().map(without_body).collect();
+    let produce = plan.produce.into_iter();
+    parked.produce = produce.map(|p| without_body(p, &left)).collect();
     if let Ok(SourceRecord::Send {
         sender,
         device,
@@ -85,19 +89,19 @@ fn emptied(record: Bytes) -> Bytes {
     }
 }
 
-fn without_body(produce: Produce) -> Produce {
+/// The delivery record with what is `left` of the message record in it, whether it had the record or referred to it.
+fn without_body(produce: Produce, left: &Bytes) -> Produce {
     changed(produce, |delivery| {
-        if let DeliveryKind::Message {
-            envelopes,
-            record,
-            sender_entry,
-            ..
-        } = &mut delivery.kind
+        if let DeliveryKind::Message { recipients, .. }
+        | DeliveryKind::Reference { recipients, .. } = &mut delivery.kind
         {
-            envelopes.clear();
-            *record = emptied(std::mem::take(record));
-            // The sender is told by an answer of its own.
-            *sender_entry = None;
+            delivery.kind = DeliveryKind::Message {
+                recipients: std::mem::take(recipients),
+                record: left.clone(),
+                envelopes: Vec::new(),
+                // The sender is told by an answer of its own.
+                sender_entry: None,
+            };
         }
     })
 }

@@ -1,8 +1,9 @@
 //! What a record comes to, and the fan-out by partition.
 
 use super::IngestConfig;
+use super::reference::Delivered;
 use bytes::Bytes;
-use hawser_engines::directory::Group;
+use hawser_engines::directory::GroupNews;
 use hawser_engines::log::{Produce, Record, Topic};
 use hawser_engines::store::StoreOp;
 use hawser_protocol::codes::ErrorCode;
@@ -10,7 +11,7 @@ use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use hawser_protocol::message::Envelope;
 use hawser_protocol::partition::partition;
 use hawser_protocol::pb;
-use hawser_protocol::record::{DeliveryKind, DeliveryRecord};
+use hawser_protocol::record::{Audience, DeliveryKind, DeliveryRecord, Referred};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What one record comes to. Every part may be applied again.
@@ -20,8 +21,11 @@ pub struct Plan {
     pub store: Vec<StoreOp>,
     /// Delivery records and dead letters, in order.
     pub produce: Vec<Produce>,
-    /// New states of groups, each with the seq of its change.
-    pub groups: Vec<(Group, Seq)>,
+    /// What the delivery records refer to: a value of `bodies`, for the lanes of the nodes that they are for. It goes
+    /// before them, and may be lost.
+    pub body: Option<Bytes>,
+    /// What changes of groups come to, each with its seq.
+    pub groups: Vec<(GroupNews, Seq)>,
     /// In a word.
     pub verdict: Verdict,
 }
@@ -51,9 +55,16 @@ impl Plan {
         Self {
             store: Vec::new(),
             produce: Vec::new(),
+            body: None,
             groups: Vec::new(),
             verdict,
         }
+    }
+
+    /// Delivers a message.
+    pub(super) fn deliver(&mut self, delivered: Delivered) {
+        self.produce.extend(delivered.produce);
+        self.body = delivered.body;
     }
 }
 
@@ -68,12 +79,17 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn delivery(&self, partition: u32, chat: &str, kind: DeliveryKind) -> Produce {
+    /// The record at this place among those of its source in a partition.
+    pub(super) fn delivery(
+        &self,
+        (partition, sub_index): (u32, u16),
+        chat: &str,
+        kind: DeliveryKind,
+    ) -> Produce {
         let record = DeliveryRecord {
             source_partition: self.partition,
             source_seq: self.seq,
-            // One record per partition is all that any source record needs.
-            sub_index: 0,
+            sub_index,
             kind,
         };
         Produce {
@@ -85,7 +101,7 @@ impl Place<'_> {
         }
     }
 
-    fn partition_of(&self, user: &UserId) -> u32 {
+    pub(super) fn partition_of(&self, user: &UserId) -> u32 {
         partition(user.as_str(), self.config.delivery_partitions)
     }
 
@@ -102,7 +118,7 @@ impl Place<'_> {
         spread
     }
 
-    /// One delivery record per touched partition.
+    /// One delivery record per touched partition, with the message record or a reference to it.
     pub(super) fn deliver<'u>(
         &self,
         chat: &ChatId,
@@ -110,25 +126,26 @@ impl Place<'_> {
         recipients: impl IntoIterator<Item = &'u UserId>,
         envelopes: &[Envelope],
         sender: Option<(&UserId, &DeviceId)>,
-    ) -> Vec<Produce> {
+    ) -> Delivered {
         let spread = self.spread(recipients);
+        let reference = self.reference(record, spread.len());
         let of = |partition: u32, recipients: Vec<UserId>| {
             // Recipients come in order: members by id, the two users of a 1:1 chat too.
             let mine = envelopes
                 .iter()
                 .filter(|e| recipients.binary_search(&e.user).is_ok());
-            let kind = DeliveryKind::Message {
-                envelopes: mine.cloned().collect(),
-                record: record.clone(),
-                sender_entry: sender
-                    .filter(|(user, _)| self.partition_of(user) == partition)
-                    .map(|(user, device)| (user.clone(), device.clone())),
-                recipients,
-            };
-            self.delivery(partition, chat.as_str(), kind)
+            let sender_entry = sender
+                .filter(|(user, _)| self.partition_of(user) == partition)
+                .map(|(user, device)| (user.clone(), device.clone()));
+            let envelopes = mine.cloned().collect();
+            let to = (Audience::Listed(recipients), envelopes, sender_entry);
+            let kind = message(chat, record, reference, to);
+            self.delivery((partition, 0), chat.as_str(), kind)
         };
-        let records = spread.into_iter().map(|(p, users)| of(p, users));
-        records.collect()
+        Delivered {
+            produce: spread.into_iter().map(|(p, users)| of(p, users)).collect(),
+            body: reference.map(|_| self.body(record)),
+        }
     }
 
     /// Watermarks, one record per touched partition.
@@ -149,7 +166,7 @@ impl Place<'_> {
                 read,
                 ts_ms: self.time_ms,
             };
-            self.delivery(partition, chat.as_str(), kind)
+            self.delivery((partition, 0), chat.as_str(), kind)
         };
         spread.into_iter().map(of).collect()
     }
@@ -162,7 +179,7 @@ impl Place<'_> {
             device: to.device.clone(),
             result,
         };
-        self.delivery(self.partition_of(to.user), &chat, kind)
+        self.delivery((self.partition_of(to.user), 0), &chat, kind)
     }
 
     /// The refusal of a Send.
@@ -193,6 +210,33 @@ impl Place<'_> {
             value: record.value.clone(),
             timestamp_ms: self.time_ms,
         }
+    }
+}
+
+/// Whom a message is for in one partition: recipients, their envelopes, and the sender's device where it is there.
+pub(super) type To = (Audience, Vec<Envelope>, Option<(UserId, DeviceId)>);
+
+/// A message, whole or as a reference.
+pub(super) fn message(
+    chat: &ChatId,
+    record: &Bytes,
+    reference: Option<Referred>,
+    (recipients, envelopes, sender_entry): To,
+) -> DeliveryKind {
+    match reference {
+        None => DeliveryKind::Message {
+            recipients,
+            record: record.clone(),
+            envelopes,
+            sender_entry,
+        },
+        Some(referred) => DeliveryKind::Reference {
+            recipients,
+            envelopes,
+            sender_entry,
+            chat: chat.clone(),
+            referred,
+        },
     }
 }
 

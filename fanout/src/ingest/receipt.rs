@@ -19,7 +19,9 @@ pub(super) fn judge(
     let dm = chat.dm_users().map(|(a, b)| [a, b]);
     let member = match &dm {
         Some(users) => users.contains(user),
-        None => memory.group(chat, store)?.has(user, place.seq),
+        None => memory
+            .group_with(chat, &[user], place.seq, store)?
+            .has(user, place.seq),
     };
     if !member {
         return Ok(Plan::empty(Verdict::Rejected(ErrorCode::NotMember)));
@@ -48,7 +50,7 @@ fn concerned(
     marks: (Seq, Seq),
 ) -> Result<BTreeSet<UserId>, StoreError> {
     let group = memory.group(chat, store)?;
-    if group.at(place.seq).nth(RECEIPT_MEMBERS_MAX).is_some() {
+    if group.sharded(place.seq) || group.at(place.seq).nth(RECEIPT_MEMBERS_MAX).is_some() {
         return Ok(BTreeSet::from([user.clone()]));
     }
     let authors = memory.concern().of(chat, user, marks);

@@ -3,6 +3,7 @@
 use super::lane::{self, Lane};
 use super::memory::{DedupKey, Memory};
 use super::plan::{Place, Plan, Sender, Verdict};
+use super::shard;
 use super::window::NODE_SKEW_MS_MAX;
 use bytes::Bytes;
 use hawser_engines::store::{
@@ -133,6 +134,13 @@ fn check(place: &Place<'_>, sender: Sender<'_>, send: &Send) -> Result<(), Error
     Ok(())
 }
 
+/// Whom a message is for.
+enum To {
+    Listed(Vec<UserId>),
+    /// The members of an edge-sharded group.
+    Members,
+}
+
 /// The members as of the record, the sender among them; `None` when the sender is not.
 fn recipients(
     place: &Place<'_>,
@@ -140,14 +148,17 @@ fn recipients(
     store: &dyn Store,
     sender: &UserId,
     chat: &ChatId,
-) -> Result<Option<Vec<UserId>>, StoreError> {
+) -> Result<Option<To>, StoreError> {
     if let Some((a, b)) = chat.dm_users() {
         let member = *sender == a || *sender == b;
         let both = if a == b { vec![a] } else { vec![a, b] };
-        return Ok(member.then_some(both));
+        return Ok(member.then_some(To::Listed(both)));
     }
-    let group = memory.group(chat, store)?;
-    let members = || group.at(place.seq).map(|m| m.user.clone()).collect();
+    let group = memory.group_with(chat, &[sender], place.seq, store)?;
+    let members = || match group.sharded(place.seq) {
+        true => To::Members,
+        false => To::Listed(group.at(place.seq).map(|m| m.user.clone()).collect()),
+    };
     Ok(group.has(sender, place.seq).then(members))
 }
 
@@ -195,7 +206,7 @@ fn accept(
     sender: Sender<'_>,
     send: &Send,
     (record, previous): (&MessageRecord, ChatHead),
-    recipients: &[UserId],
+    recipients: &To,
 ) -> Plan {
     let bytes = record.encode();
     let mut plan = Plan::empty(Verdict::Accepted);
@@ -213,9 +224,12 @@ fn accept(
             ordinal: record.ordinal,
         },
     });
-    if previous.seq == Seq::NONE && !send.chat.is_group() {
+    if let To::Listed(users) = recipients
+        && previous.seq == Seq::NONE
+        && !send.chat.is_group()
+    {
         // The first message of a 1:1 chat puts it on both users' lists.
-        for user in recipients {
+        for user in users {
             plan.store.push(StoreOp::Member {
                 chat: send.chat.clone(),
                 member: always(user),
@@ -231,7 +245,10 @@ fn accept(
         row: dedup_row(record),
     });
     let from = Some((sender.user, sender.device));
-    plan.produce = place.deliver(&send.chat, &bytes, recipients, &send.envelopes, from);
+    plan.deliver(match recipients {
+        To::Listed(users) => place.deliver(&send.chat, &bytes, users, &send.envelopes, from),
+        To::Members => shard::deliver(place, &send.chat, &bytes, from),
+    });
     plan
 }
 

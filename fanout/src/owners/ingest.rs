@@ -110,6 +110,7 @@ impl Owning for Part {
 
     fn looked(&mut self, member: &Member, _: u64) {
         self.share.set_in_place(!member.is_fenced());
+        self.share.learn_lanes(member.table());
         if self.leaving() == Leaving::Not {
             return;
         }

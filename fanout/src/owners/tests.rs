@@ -29,6 +29,7 @@ fn process(rig: &Rig, name: &str) -> Process {
             url: String::new(),
             plain_url: String::new(),
             link: String::new(),
+            lane: None,
         },
         lease_ms: 1_500,
         clock: Clock::start(),

@@ -1,4 +1,4 @@
-//! `hawser-fanout grow chat-messages`: more partitions while everything runs.
+//! `hawser-fanout grow chat-messages` and `grow delivery`: more partitions while everything runs.
 
 use super::config::Config;
 use clap::ValueEnum;
@@ -7,8 +7,10 @@ use std::process::ExitCode;
 /// What can grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Growing {
-    /// The topic `chat-messages`.
+    /// The topic `chat-messages`: more ingest in parallel; Sends are refused with a hint for some seconds.
     ChatMessages,
+    /// The topic `delivery`, and those that go with it: more edge nodes and cores; messages are delivered some seconds later.
+    Delivery,
 }
 
 /// Grows it, saying every step; SIGINT and SIGTERM stop it where it is, and running it again goes on.
@@ -16,12 +18,16 @@ pub enum Growing {
 pub(super) fn run(config: &Config, what: Growing, partitions: u32) -> ExitCode {
     use crate::engines::kafka_config;
     use hawser_engines::kafka::{GrowError, grow};
+    use hawser_engines::log::Topic;
     use std::ops::ControlFlow;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
-    let Growing::ChatMessages = what;
+    let topic = match what {
+        Growing::ChatMessages => Topic::ChatMessages,
+        Growing::Delivery => Topic::Delivery,
+    };
     if config.log.kind != "kafka" {
         return wrong("`log.kind` is not `kafka`: only a log on Kafka grows");
     }
@@ -35,7 +41,7 @@ pub(super) fn run(config: &Config, what: Growing, partitions: u32) -> ExitCode {
         return wrong(&format!("no signal can be waited for: {error}"));
     }
     let began = Instant::now();
-    let outcome = grow(kafka, partitions, &mut |step| {
+    let outcome = grow(kafka, topic, partitions, &mut |step| {
         println!("{:7.1} s  {step}", began.elapsed().as_secs_f64());
         if stop.load(Ordering::Acquire) {
             return ControlFlow::Break(());
@@ -48,7 +54,9 @@ pub(super) fn run(config: &Config, what: Growing, partitions: u32) -> ExitCode {
             eprintln!("hawser-fanout: {error}");
             match error {
                 GrowError::Log(_) => ExitCode::from(6),
-                GrowError::Partitions { .. } | GrowError::NotMore { .. } => ExitCode::from(2),
+                GrowError::Partitions { .. }
+                | GrowError::NotMore { .. }
+                | GrowError::Topic { .. } => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -61,8 +61,8 @@ pub enum Command {
         /// Folder; created if missing.
         dir: PathBuf,
     },
-    /// Gives chat-messages on Kafka more partitions while everything runs, ingest included; Sends are refused with a
-    /// hint for some seconds meanwhile. Interrupted, it goes on when it is run again (docs/kafka.md).
+    /// Gives a topic on Kafka more partitions while everything runs, sessions and ingest included. Interrupted, it goes on when
+    /// it is run again; partitions never become fewer (docs/kafka.md).
     Grow {
         /// What grows.
         what: Growing,
@@ -84,6 +84,8 @@ Examples:
       the files that every gateway and every API process of a cluster need alike
   hawser-fanout grow chat-messages --partitions 64 --config /etc/hawser/fanout.toml
       more partitions while everything runs
+  hawser-fanout grow delivery --partitions 512 --config /etc/hawser/fanout.toml
+      the same for the edge: cursors and chat-typing grow along
   hawser-fanout openapi > docs/openapi.json
       the API's description
 

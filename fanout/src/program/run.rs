@@ -229,6 +229,7 @@ fn join(
             url: String::new(),
             plain_url: String::new(),
             link: owners::link(&config.cluster.link, config.admin_addr()?),
+            lane: None,
         },
         lease_ms: config.cluster.lease_ms,
         clock: Clock::start(),

@@ -43,6 +43,9 @@ pub(crate) const CONFIG: IngestConfig = IngestConfig {
     dead_letter_partitions: PARTITIONS,
     group_members_partitions: PARTITIONS,
     audit_partitions: PARTITIONS,
+    shard_partitions: PARTITIONS,
+    listed_max: 10_000,
+    reference_bytes: 0,
 };
 
 impl Rig {

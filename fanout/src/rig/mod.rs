@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hawser_engines::log::{Produce, Record, Topic};
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use hawser_protocol::message::{Envelope, MessageRecord, MessageType, Send};
-use hawser_protocol::record::{DeliveryKind, DeliveryRecord, GroupOp, SourceRecord};
+use hawser_protocol::record::{Audience, DeliveryKind, DeliveryRecord, GroupOp, SourceRecord};
 
 /// The time of the tests, milliseconds.
 pub(crate) const NOW_MS: u64 = 1_764_060_000_000;
@@ -125,14 +125,27 @@ pub(crate) fn gist(record: &DeliveryRecord) -> String {
         let names: Vec<_> = users.iter().map(UserId::as_str).collect();
         names.join("+")
     };
+    let audience = |to: &Audience| match to {
+        Audience::Listed(users) => names(users),
+        Audience::Members { .. } => "members".to_owned(),
+    };
     match &record.kind {
         DeliveryKind::Message {
             recipients, record, ..
         } => {
             let message = MessageRecord::decode(record).unwrap();
             let body = String::from_utf8_lossy(&message.body).into_owned();
-            format!("{} {} to {}", message.ordinal, body, names(recipients))
+            format!("{} {} to {}", message.ordinal, body, audience(recipients))
         }
+        DeliveryKind::Reference {
+            recipients,
+            referred,
+            ..
+        } => format!(
+            "{} by reference to {}",
+            referred.ordinal,
+            audience(recipients)
+        ),
         DeliveryKind::Result { user, result, .. } => {
             let what = if result.duplicate {
                 "duplicate"
@@ -145,5 +158,6 @@ pub(crate) fn gist(record: &DeliveryRecord) -> String {
             recipients, user, ..
         } => format!("receipt of {user} to {}", names(recipients)),
         DeliveryKind::Revoke { user, .. } => format!("revoke {user}"),
+        DeliveryKind::Shard { members, .. } => format!("{} members", members.len()),
     }
 }

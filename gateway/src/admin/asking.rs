@@ -57,7 +57,7 @@ pub(super) fn core_of<T, Q: FnOnce(Sender<T>) -> Question>(
     user: &str,
     question: Q,
 ) -> impl Future<Output = Result<T, SilentCore>> + use<T, Q> {
-    let index = node.shards.core(user) as usize;
+    let index = node.shards().core(user) as usize;
     core(&node.cores[index], index, question)
 }
 

@@ -125,7 +125,7 @@ pub(super) async fn partitions(
     let mut silent_cores = Vec::new();
     let rows = match which.kind {
         PartitionKind::Delivery => {
-            let of = wanted(which.partition, node.shards.partitions())?;
+            let of = wanted(which.partition, node.shards().partitions())?;
             let (counts, silent) = counts(node).await;
             let (read, mut unread) = positions(&admin, &of).await;
             silent_cores = silent;
@@ -166,7 +166,7 @@ pub(super) async fn partitions(
 pub(super) async fn lag(State(admin): State<Admin>) -> Result<Json<LagView>, ApiError> {
     let _turn = admin.turn()?;
     let node = &admin.node;
-    let all: Vec<u32> = (0..node.shards.partitions()).collect();
+    let all: Vec<u32> = (0..node.shards().partitions()).collect();
     let (read, silent_cores) = positions(&admin, &all).await;
     let delivery = all.into_iter().map(|partition| {
         let Read { position, end } = read.get(&partition).copied().unwrap_or_default();

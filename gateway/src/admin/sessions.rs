@@ -107,7 +107,7 @@ pub(super) async fn sessions(
     });
     let (found, silent_cores) = heard(answer.await);
     let Bounded { items, more } = found.unwrap_or_default();
-    let partition = node.shards.partition(user.as_str());
+    let partition = node.shards().partition(user.as_str());
     Ok(Json(SessionsView {
         node: node.name().to_owned(),
         user: query.user,
@@ -187,18 +187,18 @@ pub(super) async fn relocate(
             });
             let (told, silent) = heard(answer.await);
             (
-                node.shards.partition(name),
+                node.shards().partition(name),
                 told.unwrap_or_default(),
                 silent,
             )
         }
-        (None, Some(partition)) if partition < node.shards.partitions() => {
+        (None, Some(partition)) if partition < node.shards().partitions() => {
             tracing::info!(partition, to = body.to, "an operator relocates");
             let (told, silent) = relocate_partition(node, partition, to.clone()).await;
             (partition, told, silent)
         }
         (None, Some(_)) => {
-            let words = format!("partition: there are {}", node.shards.partitions());
+            let words = format!("partition: there are {}", node.shards().partitions());
             return Err(ApiError::new(ErrorCode::NotFound, words));
         }
         _ => return Err(wrong("name a user or a partition, one of them")),

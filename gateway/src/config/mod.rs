@@ -132,6 +132,9 @@ settings_section! {
         per_address_burst: u32 = 1024, 1 ..= 10000000;
         /// Bytes of recent log kept in memory for resume, per node, MiB.
         replay_mib: u32 = 64, 1 ..= 1048576;
+        /// Bytes of recent messages above `ingest.reference_bytes` kept in memory, for their delivery and for resume, per node,
+        /// MiB. What is no longer here is read in the store.
+        bodies_mib: u32 = 64, 1 ..= 1048576;
         /// Receive buffers per ring (a power of two).
         ring_buffers: u16 = 256, 8 ..= 32768;
         /// Bytes of one receive buffer.

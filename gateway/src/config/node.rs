@@ -50,6 +50,7 @@ pub fn node_config(
         cluster: cluster(config)?,
         echo: config.listen.echo,
         replay_bytes: (limits.replay_mib as usize) << 20,
+        body_bytes: (limits.bodies_mib as usize) << 20,
         drain_ms: sessions_drain_ms(config),
         lag_ready: Duration::from_secs(u64::from(config.engines.lag_ready_s)),
         resume_key,

@@ -1,8 +1,9 @@
 //! Questions of the cores that block: each is answered from a bounded pool of threads, or at once with
 //! "overloaded" when too many wait.
 
+use super::bodies::Fetches;
 use super::message::ToControl;
-use crate::deliver::partition::Opened;
+use crate::deliver::partition::{self, Opened};
 use crate::node::shared::NodeShared;
 use crate::reactor::inbox::ToCore;
 use crate::session::SessionId;
@@ -15,6 +16,7 @@ use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::frame::FrameType;
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::pb;
+use hawser_protocol::server::Fetched;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 
@@ -27,6 +29,8 @@ pub(crate) struct Answers {
     pub(crate) history: History,
     /// Places for telling the presence engine who types: none free, none told.
     pub(crate) typing_threads: OnceLock<Arc<Semaphore>>,
+    /// Bodies that are being read.
+    pub(crate) fetches: Fetches,
 }
 
 /// Hint with a page that could not be read, milliseconds.
@@ -69,12 +73,14 @@ impl Answers {
             ToControl::ReadLog {
                 core,
                 session,
+                generation,
                 partition,
                 from,
                 max,
                 bytes,
             } => {
-                let result = self.log.read(Topic::Delivery, partition, from, max, bytes);
+                let read = || self.log.read(Topic::Delivery, partition, from, max, bytes);
+                let result = partition::of_one_generation(&*self.log, generation, read);
                 self.tell(
                     core,
                     ToCore::Replay {
@@ -91,10 +97,15 @@ impl Answers {
                 waker,
             } => {
                 let opened = Opened::open(&*self.log, partition, generation, &waker);
-                let result = opened.map(Box::new);
-                self.tell(core, ToCore::Opened { partition, result });
+                let opened = ToCore::Opened {
+                    generation,
+                    partition,
+                    result: opened.map(Box::new),
+                };
+                self.tell(core, opened);
             }
             ToControl::ClosePartition(partition) => drop(partition),
+            ToControl::FetchBody(fetch) => self.fetch_body(&fetch),
             // Not questions.
             ToControl::Came { .. } | ToControl::Left { .. } | ToControl::Http(_) => {}
         }
@@ -148,13 +159,21 @@ impl Answers {
                 );
             }
             ToControl::OpenPartition {
-                core, partition, ..
+                core,
+                partition,
+                generation,
+                ..
             } => {
                 let reason = "too many reads wait on this node".to_owned();
-                let result = Err(ReadError::Unavailable { reason });
-                self.tell(core, ToCore::Opened { partition, result });
+                let opened = ToCore::Opened {
+                    generation,
+                    partition,
+                    result: Err(ReadError::Unavailable { reason }),
+                };
+                self.tell(core, opened);
             }
             ToControl::ClosePartition(partition) => drop(partition),
+            ToControl::FetchBody(fetch) => self.tell_fetched(fetch.key, &Fetched::Failed),
             // The first things to be shed, without a word.
             ToControl::Typing { .. }
             | ToControl::Came { .. }
@@ -189,7 +208,7 @@ impl Answers {
     }
 
     /// An answer that a full mailbox does not take is tried again for a while: a session waits for it.
-    fn tell(&self, core: usize, answer: ToCore) {
+    pub(super) fn tell(&self, core: usize, answer: ToCore) {
         let Some(sender) = self.node.cores.get(core) else {
             return;
         };

@@ -6,6 +6,7 @@ use crate::deliver::partition::Partition;
 use crate::session::SessionId;
 use hawser_protocol::ids::{ChatId, UserId};
 use hawser_protocol::pb;
+use hawser_protocol::server::Fetch;
 use hawser_ring::Waker;
 
 /// A message into the control thread.
@@ -59,6 +60,8 @@ pub(crate) enum ToControl {
         core: usize,
         /// Who lags.
         session: SessionId,
+        /// Of `delivery`, that the partition is one of.
+        generation: u16,
         /// Delivery partition.
         partition: u32,
         /// First offset.
@@ -74,13 +77,16 @@ pub(crate) enum ToControl {
         core: usize,
         /// Which.
         partition: u32,
-        /// Whose cursors count.
+        /// Of `delivery`, that it is one of; whose cursors count.
         generation: u16,
         /// Woken by what comes.
         waker: Waker,
     },
     /// Close a delivery partition: its consumers wait for the log.
     ClosePartition(Box<Partition>),
+    /// Read a message record that delivery records refer to; answered by `ToCore::BodyFetched` to every core, unless that
+    /// answer is on its way.
+    FetchBody(Fetch),
     /// A plain HTTP connection for page and API.
     Http(HttpConnection),
 }

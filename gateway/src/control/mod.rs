@@ -1,6 +1,7 @@
 //! The control thread: everything that may wait on an engine, off the hot path.
 
 pub(crate) mod answers;
+pub(crate) mod bodies;
 pub(crate) mod http;
 pub(crate) mod lanes;
 pub(crate) mod message;

@@ -140,6 +140,11 @@ impl State {
         if matches!(question, ToControl::Sync { .. }) {
             self.counters.inc(Counter::SyncPages);
         }
+        if let ToControl::FetchBody(fetch) = &question
+            && !self.answers.fetches.begin(fetch.key)
+        {
+            return;
+        }
         if !self.pools.ask(&self.answers, question) {
             self.counters.inc(Counter::ControlShed);
         }

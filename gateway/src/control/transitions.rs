@@ -1,5 +1,5 @@
-//! Presence changes of the whole cluster: every node reads all of `chat-presence` from its end and
-//! tells its cores (docs/adr/0005).
+//! Presence changes of the whole cluster, and who serves guests: every node reads all of `chat-presence` from its end and
+//! tells its cores (docs/adr/0005, 0021).
 
 use crate::counters::{CoreCounters, Counter};
 use crate::reactor::inbox::ToCore;
@@ -53,27 +53,8 @@ impl Transitions {
         let mut again = false;
         for consumer in &mut self.consumers {
             let taken = consumer.poll(CHANGES_PER_LOOK, &mut |record| {
-                if let Ok(EphemeralRecord::Presence {
-                    user,
-                    state,
-                    last_seen_ms,
-                }) = EphemeralRecord::decode(&record.value)
-                {
-                    let state = match state {
-                        EphemeralPresence::Unknown => Presence::Unknown,
-                        EphemeralPresence::Online => Presence::Online,
-                        EphemeralPresence::Offline => Presence::Offline { last_seen_ms },
-                    };
-                    for core in cores {
-                        let user = user.clone();
-                        if core
-                            .try_send(ToCore::PresenceChanged { user, state })
-                            .is_err()
-                        {
-                            counters.inc(Counter::PresenceShed);
-                        }
-                    }
-                }
+                let change = EphemeralRecord::decode(&record.value);
+                change.into_iter().for_each(|c| tell(&c, cores, counters));
             });
             match taken {
                 Ok(taken) => again |= taken == CHANGES_PER_LOOK,
@@ -84,6 +65,33 @@ impl Transitions {
         }
         if again {
             self.woken.notify_one();
+        }
+    }
+}
+
+/// Tells every core.
+fn tell(change: &EphemeralRecord, cores: &[Sender<ToCore>], counters: &CoreCounters) {
+    for core in cores {
+        let letter = match change {
+            EphemeralRecord::Presence {
+                user,
+                state,
+                last_seen_ms,
+            } => ToCore::PresenceChanged {
+                user: user.clone(),
+                state: match state {
+                    EphemeralPresence::Unknown => Presence::Unknown,
+                    EphemeralPresence::Online => Presence::Online,
+                    EphemeralPresence::Offline => Presence::Offline {
+                        last_seen_ms: *last_seen_ms,
+                    },
+                },
+            },
+            EphemeralRecord::Served(served) => ToCore::Served(Box::new(served.clone())),
+            EphemeralRecord::Typing { .. } => return,
+        };
+        if core.try_send(letter).is_err() {
+            counters.inc(Counter::PresenceShed);
         }
     }
 }

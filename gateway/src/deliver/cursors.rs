@@ -79,6 +79,12 @@ impl CursorTable {
         }
     }
 
+    /// Ends a partition: hands out all that is known.
+    pub fn take(&mut self, partition: u32) -> Vec<DeviceCursor> {
+        let table = self.partitions.remove(&partition);
+        table.map_or_else(Vec::new, |table| table.everything())
+    }
+
     /// Takes over what a record of the cursors topic says; nothing becomes due for it.
     pub fn load(&mut self, partition: u32, devices: impl IntoIterator<Item = DeviceCursor>) {
         if let Some(table) = self.partitions.get_mut(&partition) {
@@ -269,6 +275,20 @@ mod tests {
         assert_eq!(all[0].devices.len(), 3);
         assert_eq!(table.get(0, &user("b"), &device("z")), Some(2));
         assert_eq!(table.get(0, &user("b"), &device("other")), None);
+    }
+
+    #[test]
+    fn what_is_taken_out_is_all_that_is_known_and_is_no_longer_here() {
+        let mut table = CursorTable::new(1_000, 10_000);
+        table.open(0, 0);
+        table.load(0, [(user("a"), device("x"), 3)]);
+        table.advance(0, &user("b"), &device("z"), 1);
+        let mut taken = table.take(0);
+        taken.sort();
+        let all = [(user("a"), device("x"), 3), (user("b"), device("z"), 1)];
+        assert_eq!(taken, all);
+        assert_eq!(due(&mut table, 20_000, true), []);
+        assert_eq!(table.take(0), []);
     }
 
     #[test]

@@ -4,8 +4,11 @@
 use super::cursors::DeviceCursor;
 use super::marks::HighWaterMarks;
 use hawser_engines::log::{Consumer, Log, ReadError, Record, Start, Topic, Wake, Watermarks};
-use hawser_protocol::record::CursorRecord;
+use hawser_protocol::partition::partition;
+use hawser_protocol::record::{CursorRecord, DeliveryView, ViewKind};
+use hawser_protocol::shards::ShardTable;
 use hawser_ring::Waker;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,9 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const WARM_RECORDS: u64 = 2_048;
 /// Pause after the log could not be read.
 const RETRY_MS: u64 = 500;
-/// One read of the cursors topic.
-const CURSOR_READ_RECORDS: usize = 1_024;
-const CURSOR_READ_BYTES: usize = 4 << 20;
+/// One read of the cursors topic, or of shards.
+const READ_RECORDS: usize = 1_024;
+const READ_BYTES: usize = 4 << 20;
 
 /// A consumer and the flag that its wake sets.
 pub(crate) struct Flagged {
@@ -118,6 +121,8 @@ pub(crate) struct Partition {
     pub(crate) delivery: Flagged,
     pub(crate) typing: Flagged,
     pub(crate) marks: HighWaterMarks,
+    /// Members of edge-sharded groups.
+    pub(crate) shards: ShardTable,
     /// First offset that the replay ring of this partition begins with.
     pub(crate) first: u64,
     /// Where the log ended when it was opened: up to there it is read before anybody is served.
@@ -143,9 +148,36 @@ impl Opened {
         generation: u16,
         core: &Waker,
     ) -> Result<Self, ReadError> {
-        let cursors = read_cursors(log, id, generation)?;
-        let partition = Partition::open(log, id, core)?;
-        Ok(Self { partition, cursors })
+        of_one_generation(log, generation, || {
+            let cursors = read_cursors(log, id, generation)?;
+            let mut partition = Partition::open(log, id, core)?;
+            // Afterwards: what was told in this partition before its first record was kept there before.
+            partition.shards = read_shards(log, id)?;
+            Ok(Self { partition, cursors })
+        })
+    }
+}
+
+/// What a look at `delivery` gives, if all of it was at this generation.
+///
+/// # Errors
+/// The generation is over, or has not begun here: whoever asked is about to go over to another.
+pub(crate) fn of_one_generation<T>(
+    log: &dyn Log,
+    generation: u16,
+    look: impl FnOnce() -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    let over = || ReadError::Unavailable {
+        reason: format!("generation {generation} of delivery is not in use"),
+    };
+    if log.generation(Topic::Delivery) != generation {
+        return Err(over());
+    }
+    let found = look();
+    // Generations do not come back.
+    match log.generation(Topic::Delivery) == generation {
+        true => found,
+        false => Err(over()),
     }
 }
 
@@ -157,13 +189,7 @@ fn read_cursors(
     let mut all = Vec::new();
     let mut from = log.watermarks(Topic::Cursors, partition)?.low;
     loop {
-        let records = log.read(
-            Topic::Cursors,
-            partition,
-            from,
-            CURSOR_READ_RECORDS,
-            CURSOR_READ_BYTES,
-        )?;
+        let records = log.read(Topic::Cursors, partition, from, READ_RECORDS, READ_BYTES)?;
         let Some(last) = records.last() else {
             return Ok(all);
         };
@@ -181,6 +207,36 @@ fn read_cursors(
     }
 }
 
+/// Members of edge-sharded groups whose partition this is.
+fn read_shards(log: &dyn Log, id: u32) -> Result<ShardTable, ReadError> {
+    let delivery = log.partitions(Topic::Delivery);
+    let shards = log.partitions(Topic::Shards);
+    let ours = |user: &str| partition(user, delivery) == id;
+    let mut table = ShardTable::default();
+    // Both count slots, modulo powers of two.
+    for from in (0..shards).filter(|p| p % delivery.min(shards) == id % delivery.min(shards)) {
+        let Watermarks { low, high } = log.watermarks(Topic::Shards, from)?;
+        let mut next = low;
+        while next < high {
+            let records = log.read(Topic::Shards, from, next, READ_RECORDS, READ_BYTES)?;
+            let Some(last) = records.last() else {
+                break;
+            };
+            next = last.offset + 1;
+            for record in &records {
+                if let Ok(DeliveryView {
+                    kind: ViewKind::Shard(shard),
+                    ..
+                }) = DeliveryView::parse(&record.value)
+                {
+                    table.apply(&shard, ours);
+                }
+            }
+        }
+    }
+    Ok(table)
+}
+
 impl Partition {
     /// Opens the consumers: delivery a little before the end, typing at the end. Blocks.
     ///
@@ -188,16 +244,29 @@ impl Partition {
     /// The log cannot be reached.
     pub(crate) fn open(log: &dyn Log, id: u32, core: &Waker) -> Result<Self, ReadError> {
         let Watermarks { low, high } = log.watermarks(Topic::Delivery, id)?;
-        let first = high.saturating_sub(WARM_RECORDS).max(low);
+        let seam = log.seam(Topic::Delivery, id)?;
+        let first = warm_from(high, seam).max(low);
         Ok(Self {
             id,
             delivery: Flagged::open(log, Topic::Delivery, id, Start::At(first), core)?,
             typing: Flagged::open(log, Topic::ChatTyping, id, Start::Latest, core)?,
             marks: HighWaterMarks::default(),
+            shards: ShardTable::default(),
             first,
             warm_to: high,
             warm: false,
         })
+    }
+}
+
+/// Where the last records begin; where there is none is not counted, and never begun.
+fn warm_from(high: u64, seam: Option<Range<u64>>) -> u64 {
+    match seam {
+        Some(seam) if high > seam.end => match WARM_RECORDS.checked_sub(high - seam.end) {
+            Some(before) => seam.start.saturating_sub(before),
+            None => high - WARM_RECORDS,
+        },
+        _ => high.saturating_sub(WARM_RECORDS),
     }
 }
 
@@ -242,6 +311,18 @@ mod tests {
             }),
             retry_at_ms: 0,
         }
+    }
+
+    #[test]
+    fn the_last_records_are_counted_across_a_seam_and_a_ring_never_begins_in_one() {
+        assert_eq!(warm_from(10_000, None), 10_000 - WARM_RECORDS);
+        assert_eq!(warm_from(10, None), 0);
+        let seam = || Some(5_000..9_000);
+        assert_eq!(warm_from(5_000, seam()), 5_000 - WARM_RECORDS, "none since");
+        assert_eq!(warm_from(9_001, seam()), 5_001 - WARM_RECORDS);
+        assert_eq!(warm_from(9_000 + WARM_RECORDS, seam()), 5_000);
+        assert_eq!(warm_from(9_001 + WARM_RECORDS, seam()), 9_001);
+        assert_eq!(warm_from(30, Some(3..20)), 0);
     }
 
     #[test]

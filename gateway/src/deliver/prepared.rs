@@ -9,7 +9,8 @@ use hawser_protocol::frame::{self, DeliverFlags, ServerFrame, deliver_prefix};
 use hawser_protocol::ids::{ChatId, ClientMsgId, Seq};
 use hawser_protocol::json;
 use hawser_protocol::pb;
-use hawser_protocol::record::{self, DeliveryView, Recipients, RecordError, ViewKind};
+use hawser_protocol::record::{Addressed, DeliveryView, Recipients, RecordError, ViewKind};
+use hawser_protocol::shards::ShardTable;
 
 /// See the module.
 pub(crate) struct Prepared<'a> {
@@ -19,9 +20,17 @@ pub(crate) struct Prepared<'a> {
 
 enum Kind<'a> {
     Message {
-        view: record::MessageView<'a>,
+        to: Addressed<'a>,
+        /// The encoded message record, and what it says.
+        bytes: &'a [u8],
         record: frame::MessageView<'a>,
         chat: ChatId,
+    },
+    /// A message whose record is not here.
+    Bodiless {
+        to: Addressed<'a>,
+        chat: &'a str,
+        seq: Seq,
     },
     Result {
         user: &'a str,
@@ -47,25 +56,24 @@ pub(crate) struct Written {
 }
 
 impl<'a> Prepared<'a> {
-    /// Makes a parsed record ready.
+    /// Makes a parsed record ready. `body`: the message record that it refers to, if it does and that is here.
     ///
     /// # Errors
     /// A part of it is malformed.
-    pub(crate) fn new(offset: u64, view: &DeliveryView<'a>) -> Result<Self, RecordError> {
-        let kind = match &view.kind {
-            ViewKind::Message(message) => {
-                let bad = |_| RecordError::BadForm {
-                    what: "message record",
-                };
-                let record = frame::MessageView::parse(message.record()).map_err(bad)?;
-                let chat = ChatId::new(record.chat())?;
-                Kind::Message {
-                    view: message.clone(),
-                    record,
-                    chat,
-                }
-            }
-            ViewKind::Result(view) => {
+    pub(crate) fn new(
+        offset: u64,
+        view: &DeliveryView<'a>,
+        body: Option<&'a [u8]>,
+    ) -> Result<Self, RecordError> {
+        let kind = match (&view.kind, body) {
+            (ViewKind::Message(message), _) => Kind::message(message.to(), message.record())?,
+            (ViewKind::Reference(reference), Some(body)) => Kind::message(reference.to, body)?,
+            (ViewKind::Reference(reference), None) => Kind::Bodiless {
+                to: reference.to,
+                chat: reference.chat,
+                seq: view.source_seq,
+            },
+            (ViewKind::Result(view), _) => {
                 let result = view.result()?;
                 Kind::Result {
                     user: view.user,
@@ -76,7 +84,7 @@ impl<'a> Prepared<'a> {
                     result,
                 }
             }
-            ViewKind::Receipt(receipt) => Kind::Receipt {
+            (ViewKind::Receipt(receipt), _) => Kind::Receipt {
                 recipients: receipt.recipients(),
                 update: pb::ReceiptUpdate {
                     offset,
@@ -87,25 +95,52 @@ impl<'a> Prepared<'a> {
                     ts_ms: receipt.ts_ms,
                 },
             },
-            ViewKind::Revoke(_) => Kind::Control,
+            (ViewKind::Revoke(_) | ViewKind::Shard(_), _) => Kind::Control,
         };
         Ok(Self { offset, kind })
     }
 
-    /// Hands out every user that it is for.
-    pub(crate) fn recipients(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+    /// Hands out every user that it is for; `shards` knows who is in edge-sharded groups.
+    pub(crate) fn recipients<'s>(
+        &'s self,
+        shards: &'s ShardTable,
+    ) -> impl Iterator<Item = &'s str> {
         let (many, one) = match &self.kind {
-            Kind::Message { view, .. } => (Some(view.recipients()), None),
+            Kind::Message { to, .. } | Kind::Bodiless { to, .. } => (Some(to.recipients()), None),
             Kind::Receipt { recipients, .. } => (Some(*recipients), None),
             Kind::Result { user, .. } => (None, Some(*user)),
             Kind::Control => (None, None),
         };
-        many.into_iter().flatten().chain(one)
+        let group = self.group();
+        let members = group.map(|(chat, seq, changed)| shards.members(chat, seq, changed));
+        many.into_iter()
+            .flatten()
+            .chain(one)
+            .chain(members.into_iter().flatten())
+    }
+
+    /// Of a message to the members of an edge-sharded group: which, its seq, and whether it changes who they are.
+    fn group(&self) -> Option<(&str, Seq, bool)> {
+        match &self.kind {
+            Kind::Message {
+                to, record, chat, ..
+            } => Some((chat.as_str(), record.seq(), to.members()?)),
+            Kind::Bodiless { to, chat, seq } => Some((chat, *seq, to.members()?)),
+            _ => None,
+        }
+    }
+
+    /// Whether it cannot be written before its body is here.
+    pub(crate) fn lacks_body(&self) -> bool {
+        matches!(self.kind, Kind::Bodiless { .. })
     }
 
     /// Whether a user is among the recipients.
-    pub(crate) fn is_for(&self, user: &str) -> bool {
-        self.recipients().any(|recipient| recipient == user)
+    pub(crate) fn is_for(&self, user: &str, shards: &ShardTable) -> bool {
+        match self.group() {
+            Some((chat, seq, changed)) => shards.has(chat, user, seq, changed),
+            None => self.recipients(shards).any(|recipient| recipient == user),
+        }
     }
 
     /// Appends this device's frame; `None`: it is not for this device. `at`: the offset that the
@@ -125,25 +160,31 @@ impl<'a> Prepared<'a> {
             answers: None,
         };
         match &self.kind {
-            Kind::Message { view, record, .. } if view.sender() == Some((user, id)) => {
+            Kind::Message { to, record, .. } if to.sender() == Some((user, id)) => {
                 let frame = ServerFrame::SendResult(result_of(record, at));
                 let mut written = whole(&frame, scratch, out);
                 written.answers = Some(record.client_msg_id());
                 Some(written)
             }
-            Kind::Message { view, record, chat } => {
-                let envelope = view.envelope(user, id);
+            Kind::Message {
+                to,
+                bytes,
+                record,
+                chat,
+            } => {
+                let envelope = to.envelope(user, id);
                 let bytes = match device.encoding {
                     Encoding::Binary => {
-                        let prefix = deliver_prefix(at, flags, envelope.len(), view.record().len());
-                        write::binary(&[&prefix, envelope, view.record()], out)
+                        let prefix = deliver_prefix(at, flags, envelope.len(), bytes.len());
+                        write::binary(&[&prefix, envelope, bytes], out)
                     }
                     Encoding::Json => write::text(&json::deliver(at, flags, envelope, record), out),
                 };
-                let own = record.sender() == user;
+                // A hundred thousand receipts of one message are nobody's to read.
+                let told = record.sender() == user || to.members().is_some();
                 Some(Written {
                     bytes,
-                    message: (!own).then(|| (chat.clone(), record.seq())),
+                    message: (!told).then(|| (chat.clone(), record.seq())),
                     answers: None,
                 })
             }
@@ -169,7 +210,7 @@ impl<'a> Prepared<'a> {
                 scratch,
                 out,
             )),
-            Kind::Control => None,
+            Kind::Control | Kind::Bodiless { .. } => None,
         }
     }
 
@@ -177,10 +218,26 @@ impl<'a> Prepared<'a> {
     pub(crate) fn answers(&self, device: &Device) -> bool {
         let of = (device.user.as_str(), device.device.as_str());
         match &self.kind {
-            Kind::Message { view, .. } => view.sender() == Some(of),
+            Kind::Message { to, .. } | Kind::Bodiless { to, .. } => to.sender() == Some(of),
             Kind::Result { user, device, .. } => (*user, *device) == of,
             Kind::Receipt { .. } | Kind::Control => false,
         }
+    }
+}
+
+impl<'a> Kind<'a> {
+    fn message(to: Addressed<'a>, bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let bad = |_| RecordError::BadForm {
+            what: "message record",
+        };
+        let record = frame::MessageView::parse(bytes).map_err(bad)?;
+        let chat = ChatId::new(record.chat())?;
+        Ok(Self::Message {
+            to,
+            bytes,
+            record,
+            chat,
+        })
     }
 }
 

@@ -149,7 +149,7 @@ fn redirect(core: &Core, tls: bool, greeting: &Greeting) -> Option<pb::Redirect>
         return None;
     }
     let node = &core.node;
-    let partition = node.shards.partition(greeting.claims.user.as_str());
+    let partition = node.shards().partition(greeting.claims.user.as_str());
     let owner = node.owners.elsewhere(partition)?;
     let url = owner.url_for(tls || node.config.plain_anywhere)?;
     Some(pb::Redirect {
@@ -290,7 +290,7 @@ async fn hand_on(
         return;
     };
     let owner = match &kind {
-        Kind::Session(greeting) => core.node.shards.core(greeting.claims.user.as_str()) as usize,
+        Kind::Session(greeting) => core.node.shards().core(greeting.claims.user.as_str()) as usize,
         Kind::Echo => core.index(),
     };
     let now_us = core.node.clock.now_us();

@@ -153,6 +153,8 @@ pub struct NodeConfig {
     pub echo: bool,
     /// Bytes of replay rings, whole node.
     pub replay_bytes: usize,
+    /// Bytes of message records that delivery records refer to, whole node.
+    pub body_bytes: usize,
     /// How long a drain may take, milliseconds.
     pub drain_ms: u64,
     /// Not ready while the oldest record that waits for ingest is older.
@@ -224,6 +226,7 @@ impl Default for NodeConfig {
             cluster: None,
             echo: false,
             replay_bytes: 64 << 20,
+            body_bytes: 64 << 20,
             drain_ms: 10_000,
             lag_ready: Duration::from_secs(60),
             resume_key: [0; 32],

@@ -11,7 +11,7 @@ use crate::control::lanes::LaneTable;
 use crate::counters::NodeCounters;
 use crate::owners::Owners;
 use crate::reactor::inbox::ToCore;
-use hawser_engines::log::Log;
+use hawser_engines::log::{Log, Topic};
 use hawser_fanout::auth::Verifier;
 use hawser_fanout::engines::{EngineHealth, IngestLag, Needed};
 use hawser_fanout::owners::Clock;
@@ -23,7 +23,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 pub(crate) struct NodeShared {
     pub(crate) config: NodeConfig,
     pub(crate) clock: Clock,
-    pub(crate) shards: Shards,
     pub(crate) counters: NodeCounters,
     pub(crate) addresses: Arc<AddressTable>,
     /// The pace of sessions that are not resumed.
@@ -59,9 +58,22 @@ pub(crate) struct NodeShared {
     pub(crate) lag: IngestLag,
     /// Groups in relaxed order.
     pub(crate) lanes: LaneTable,
+    /// Partition of `bodies` that this node reads.
+    pub(crate) body_lane: u32,
 }
 
 impl NodeShared {
+    /// Which core has which user, as the log has it now; a core that has not gone over to it yet knows better
+    /// what it reads (`Reactor::shards`).
+    pub(crate) fn shards(&self) -> Shards {
+        self.shards_of(self.log.partitions(Topic::Delivery))
+    }
+
+    /// With so many partitions.
+    pub(crate) fn shards_of(&self, partitions: u32) -> Shards {
+        Shards::new(partitions, u32::try_from(self.cores.len()).unwrap_or(1))
+    }
+
     /// Whether new connections are to be refused.
     pub(crate) fn full(&self) -> bool {
         self.sessions.load(Ordering::Relaxed) >= self.config.admission.sessions_max

@@ -1,23 +1,23 @@
 //! Starting and stopping: listeners, mailboxes, one pinned thread per core, the control thread.
 
 use super::config::{NodeConfig, Services};
-use super::shards::Shards;
 use super::shared::NodeShared;
 use crate::accept::addresses::AddressTable;
 use crate::accept::listener::{BindError, Bound, bind_all};
 use crate::admin;
 use crate::control::answers::Answers;
+use crate::control::bodies::Fetches;
 use crate::control::lanes::{LaneNews, LaneTable};
 use crate::control::thread::{self as control, Control};
 use crate::control::transitions::Transitions;
 use crate::counters::{Counter, NodeCounters};
-use crate::owners::{Following, Owners, locate};
+use crate::owners::{Following, Owners, lane, locate};
 use crate::reactor::core::{self, CoreSetup};
 use crate::reactor::inbox::ToCore;
 use crate::reactor::runtime;
 use axum::Router;
 use axum::routing::get;
-use hawser_engines::log::{ReadError, Topic};
+use hawser_engines::log::ReadError;
 use hawser_fanout::auth::Verifier;
 use hawser_fanout::history::History;
 use hawser_fanout::ingest::IngestShare;
@@ -113,10 +113,12 @@ pub fn start(
         inboxes.push((receiver, waker));
     }
     let (to_control, inbox) = mpsc::channel(CONTROL_QUEUE);
-    let partitions = services.log.partitions(Topic::Delivery);
+    let body_lane = match &config.cluster {
+        Some(cluster) => lane::choose(&*services.log, &cluster.name)?,
+        None => 0,
+    };
     let node = Arc::new(NodeShared {
         clock: Clock::start(),
-        shards: Shards::new(partitions, u32::try_from(cores).unwrap_or(1)),
         counters: NodeCounters::new(cores),
         addresses: AddressTable::new(config.admission.of_address()),
         fresh: config.admission.fresh(),
@@ -137,6 +139,7 @@ pub fn start(
         troubles: services.troubles,
         lag: services.lag,
         lanes: LaneTable::default(),
+        body_lane,
         config,
     });
     let registry = admin::exporter(
@@ -155,6 +158,7 @@ pub fn start(
             store: services.store,
             presence: services.presence,
             typing_threads: OnceLock::new(),
+            fetches: Fetches::default(),
         }),
         transitions,
         lane_news,
@@ -163,10 +167,7 @@ pub fn start(
         admin: admin.map(|listener| (listener, admin::router(node.clone(), registry))),
         stop,
     };
-    let control = std::thread::Builder::new()
-        .name("hawser-control".to_owned())
-        .spawn(move || control::run(control))
-        .map_err(|e| io_error("cannot start the control thread", e))?;
+    let control = start_control(control)?;
     let (ended, reason) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
     let mut handle = NodeHandle {
         addrs,
@@ -188,6 +189,12 @@ pub fn start(
             Err(error)
         }
     }
+}
+
+fn start_control(control: Control) -> Result<JoinHandle<io::Result<()>>, StartError> {
+    let thread = std::thread::Builder::new().name("hawser-control".to_owned());
+    let started = thread.spawn(move || control::run(control));
+    started.map_err(|e| io_error("cannot start the control thread", e))
 }
 
 impl NodeHandle {
@@ -312,9 +319,9 @@ impl NodeHandle {
             owners: self.node.owners.clone(),
             cores: self.node.cores.clone(),
             clock: self.node.clock,
-            shards: self.node.shards,
             counters: self.node.counters.owners().clone(),
             ingest,
+            body_lane: self.node.body_lane,
             displaced: Box::new(move |words| {
                 // Once only.
                 let _ = reason.set(words);

@@ -5,7 +5,7 @@ use crate::counters::{CoreCounters, Counter};
 use crate::node::config::ClusterConfig;
 use crate::node::shards::Shards;
 use crate::reactor::inbox::ToCore;
-use hawser_engines::log::Log;
+use hawser_engines::log::{Log, Topic};
 use hawser_fanout::ingest::IngestShare;
 use hawser_fanout::owners::{Clock, FollowError, Follower, Leaving, Owning};
 use hawser_protocol::ownership::{Kind, Member, NodeName, NodeRecord, NodeState};
@@ -22,12 +22,12 @@ pub(crate) struct Following {
     pub(crate) owners: Arc<Owners>,
     pub(crate) cores: Vec<Sender<ToCore>>,
     pub(crate) clock: Clock,
-    /// Which cores share a partition.
-    pub(crate) shards: Shards,
     /// Written by this thread alone.
     pub(crate) counters: Arc<CoreCounters>,
     /// What this process ingests, if that is a role of it.
     pub(crate) ingest: Option<IngestShare>,
+    /// Partition of `bodies` that this node reads.
+    pub(crate) body_lane: u32,
     /// Told once if another process has taken our name.
     pub(crate) displaced: Box<dyn FnOnce(String) + Send>,
 }
@@ -55,6 +55,7 @@ impl Following {
             url,
             plain_url,
             link,
+            lane: Some(self.body_lane),
         };
         let follower = Follower {
             name: config.name.clone(),
@@ -65,7 +66,7 @@ impl Following {
         };
         let part = Part {
             me: config.name.clone(),
-            shards: self.shards,
+            log: self.log.clone(),
             published: None,
             publish_at_ms: 0,
             displaced: Some(self.displaced),
@@ -80,7 +81,7 @@ impl Following {
 
 struct Part {
     me: NodeName,
-    shards: Shards,
+    log: Arc<dyn Log>,
     /// What the published map was made of, and when it is made again.
     published: Option<(u64, bool, bool)>,
     publish_at_ms: u64,
@@ -95,7 +96,7 @@ impl Owning for Part {
     fn prepared(&mut self, kind: Kind, partition: u32) -> bool {
         // It is open once the cores have heard of it, and they read of it in the map.
         let ready = match kind {
-            Kind::Delivery => self.owners.ready(partition) >= self.shards.owners(partition),
+            Kind::Delivery => self.owners.ready(partition) >= self.shards().owners(partition),
             Kind::Ingest => true,
         };
         if !ready {
@@ -123,6 +124,7 @@ impl Owning for Part {
     fn looked(&mut self, member: &Member, now_ms: u64) {
         if let Some(share) = &self.ingest {
             share.set_in_place(!member.is_fenced());
+            share.learn_lanes(member.table());
         }
         self.publish(member, now_ms);
         self.tell_cores();
@@ -140,6 +142,12 @@ impl Owning for Part {
 }
 
 impl Part {
+    /// Which cores share a partition.
+    fn shards(&self) -> Shards {
+        let cores = u32::try_from(self.cores.len()).unwrap_or(1);
+        Shards::new(self.log.partitions(Topic::Delivery), cores)
+    }
+
     /// Makes the map again when it may have changed: at once for what was read, now and then for who is quiet.
     fn publish(&mut self, member: &Member, now_ms: u64) {
         let leaving = self.leaving() != Leaving::Not;

@@ -37,7 +37,7 @@ pub(crate) async fn locate(
     headers: HeaderMap,
 ) -> Result<Json<Located>, ApiError> {
     let claims = bearer(&headers, &node.verifier, node.clock.wall_ms())?;
-    let partition = node.shards.partition(claims.user.as_str());
+    let partition = node.shards().partition(claims.user.as_str());
     let elsewhere = node.owners.elsewhere(partition);
     let (url, plain_url, name) = match &elsewhere {
         Some(peer) => (peer.url.clone(), peer.plain_url.clone(), peer.name.as_str()),

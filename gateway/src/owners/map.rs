@@ -300,6 +300,7 @@ mod tests {
             url: url.to_owned(),
             plain_url: String::new(),
             link: String::new(),
+            lane: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! *guest* (a client that cannot go elsewhere, a partition between two owners), and reads that partition for it.
 
 mod follow;
+pub(crate) mod lane;
 pub(crate) mod locate;
 mod map;
 pub(crate) mod peers;

@@ -164,6 +164,8 @@ impl Reactor {
                     self.counters.inc(Counter::CursorErrors);
                 }
             }
+            // Said again while it is so.
+            Purpose::Served => {}
         }
     }
 

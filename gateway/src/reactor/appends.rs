@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Receipt(Box<SourceRecord>),
     /// Cursors.
     Cursors,
+    /// Who is served here.
+    Served,
 }
 
 /// One outcome.

@@ -1,6 +1,6 @@
 //! Arrivals at their owner core, and departures.
 
-use super::inbox::{Arriving, Encoding, Greeting, Kind};
+use super::inbox::{Arriving, Encoding, Greeting, Kind, ToCore};
 use super::turn::Reactor;
 use crate::control::ToControl;
 use crate::counters::Counter;
@@ -14,7 +14,7 @@ use hawser_protocol::ids::UserId;
 use hawser_protocol::limits;
 use hawser_protocol::pb;
 use hawser_protocol::server::{Session, Start, UserRates};
-use hawser_ring::RingError;
+use hawser_ring::{Full, RingError};
 use hawser_wire::record::Layer;
 use hawser_wire::ws;
 use socket2::SockRef;
@@ -29,6 +29,10 @@ pub(super) const ECHO_IDLE_MS: u64 = 300_000;
 impl Reactor {
     /// Takes a connection into a ring and begins to serve it.
     pub(crate) fn arrive(&mut self, arriving: Arriving) {
+        self.follow_growth();
+        let Some(arriving) = self.pass_on(arriving) else {
+            return;
+        };
         let Arriving {
             stream,
             mut layer,
@@ -101,6 +105,21 @@ impl Reactor {
         });
     }
 
+    /// A user whose core became another's on the way goes there, if there is room; otherwise the session is a stray here.
+    fn pass_on(&self, arriving: Arriving) -> Option<Arriving> {
+        let home = match &arriving.kind {
+            Kind::Session(greeting) => self.home(&greeting.claims.user),
+            Kind::Echo => None,
+        };
+        let Some(core) = home else {
+            return Some(arriving);
+        };
+        match self.node.cores[core].try_send(ToCore::Arrive(Box::new(arriving))) {
+            Err(Full(ToCore::Arrive(back))) => Some(*back),
+            _ => None,
+        }
+    }
+
     /// Into the ring with the most room; the descriptor comes back when all are full.
     fn adopt(&mut self, mut fd: OwnedFd) -> Result<SessionId, OwnedFd> {
         let mut order: Vec<usize> = (0..self.rings.len()).collect();
@@ -130,7 +149,7 @@ impl Reactor {
         let now = self.now();
         let start = Start::Head(0);
         Device {
-            partition: self.node.shards.partition(user.as_str()),
+            partition: self.shards().partition(user.as_str()),
             user,
             device: greeting.device.clone(),
             encoding: greeting.encoding,
@@ -144,6 +163,9 @@ impl Reactor {
             stays: greeting.hello.redirect_never,
             told: 0,
             reading_log: false,
+            awaits_body: false,
+            began_ms: now.wall_ms,
+            told_of_ms: 0,
             token_at_ms: 0,
         }
     }
@@ -205,6 +227,7 @@ impl Reactor {
         let position = session.position();
         let heartbeat_ms = session.heartbeat_ms();
         device.session = session;
+        device.began_ms = now.wall_ms;
         let resume_token = self.resume_token(device, position);
         let (user, of) = (device.user.as_str().to_owned(), device.device.as_str());
         let welcome = pb::Welcome {
@@ -212,7 +235,7 @@ impl Reactor {
             user,
             device: of.to_owned(),
             server_time_ms: now.wall_ms,
-            generation: u32::from(self.delivery_generation),
+            generation: u32::from(self.shape.generation),
             partition: device.partition,
             recovered,
             head,
@@ -226,7 +249,9 @@ impl Reactor {
         connection.stage = Stage::Open;
         self.reply(connection, &ServerFrame::Welcome(welcome));
         self.arm(connection, timeout_ms);
+        self.tell_of_new(connection);
         self.send_home(connection);
+        self.send_stray(connection);
         if self.drain_at_ms.is_some() && !self.node.owners.in_cluster() {
             self.relocate(connection);
         }
@@ -319,7 +344,7 @@ impl Reactor {
         let now_ms = self.node.clock.now_ms();
         if self.users.depart(device.user.as_str(), id, now_ms) {
             let user = device.user.clone();
-            self.tell(user, false);
+            self.left(user);
         }
         self.leave_partition(partition);
     }

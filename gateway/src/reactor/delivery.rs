@@ -13,8 +13,9 @@ use hawser_engines::log::{ReadError, Record};
 use hawser_protocol::codes::CloseCode;
 use hawser_protocol::frame::{DeliverFlags, ServerFrame};
 use hawser_protocol::pb;
-use hawser_protocol::record::{DeliveryView, EphemeralRecord, ViewKind};
-use hawser_protocol::server::Offer;
+use hawser_protocol::record::{DeliveryView, EphemeralRecord, RecordError, ViewKind};
+use hawser_protocol::server::{Found, Offer};
+use hawser_protocol::shards::ShardTable;
 
 /// Records of one partition in one turn, and of all.
 const RECORDS_PER_POLL: usize = 64;
@@ -32,7 +33,9 @@ impl Reactor {
     pub(super) fn deliver(&mut self) -> bool {
         let now_ms = self.node.clock.now_ms();
         let mut records = std::mem::take(&mut self.scratch.records);
-        let (mut more, mut left) = (false, RECORDS_PER_TURN);
+        let mut more = self.read_lane(now_ms, &mut records);
+        self.fetch_bodies(now_ms);
+        let mut left = RECORDS_PER_TURN;
         for step in 0..self.partitions.len() {
             let at = (self.next_partition + step) % self.partitions.len();
             if left == 0 {
@@ -63,7 +66,7 @@ impl Reactor {
         more
     }
 
-    fn polled(&mut self, polled: Polled) -> bool {
+    pub(super) fn polled(&mut self, polled: Polled) -> bool {
         match polled {
             Polled::More => return true,
             Polled::Idle => {}
@@ -81,14 +84,15 @@ impl Reactor {
     }
 
     fn delivery_record(&mut self, at: usize, record: &Record) {
-        let partition = &mut self.partitions[at];
-        let id = partition.id;
+        let id = self.partitions[at].id;
         self.counters.inc(Counter::DeliveryRecords);
         let wall_ms = self.node.clock.wall_ms();
         let lag_ms = wall_ms.saturating_sub(record.timestamp_ms);
         self.counters.observe(Histogram::DeliveryLagMs, lag_ms);
-        let prepared = DeliveryView::parse(&record.value).and_then(|view| {
-            let prepared = Prepared::new(record.offset, &view)?;
+        let view = DeliveryView::parse(&record.value);
+        let found = view.as_ref().map_or(Found::Missing, |v| self.find_body(v));
+        let prepared = view.and_then(|view| {
+            let prepared = Prepared::new(record.offset, &view, found.record())?;
             Ok((view, prepared))
         });
         let Ok((view, prepared)) = prepared else {
@@ -96,20 +100,27 @@ impl Reactor {
             let nobody = std::iter::empty();
             return self.replay.push(id, record.offset, &record.value, nobody);
         };
+        let partition = &mut self.partitions[at];
+        if let ViewKind::Shard(shard) = &view.kind {
+            let shards = self.node.shards_of(self.shape.partitions);
+            partition
+                .shards
+                .apply(shard, |user| shards.partition(user) == id);
+        }
         let marks = &mut partition.marks;
         if !marks.pass(view.source_partition, view.source_seq, view.sub_index) {
             self.counters.inc(Counter::DeliveryDuplicates);
             let nobody = std::iter::empty();
             return self.replay.push(id, record.offset, &record.value, nobody);
         }
-        let recipients = prepared.recipients();
+        let recipients = prepared.recipients(&self.partitions[at].shards);
         self.replay
             .push(id, record.offset, &record.value, recipients);
         if let ViewKind::Revoke(revoke) = &view.kind {
-            return self.revoke(revoke.user, revoke.device, revoke.reason);
+            return self.revoke(revoke);
         }
         let mut targets = std::mem::take(&mut self.scratch.targets);
-        for user in prepared.recipients() {
+        for user in prepared.recipients(&self.partitions[at].shards) {
             let sessions = self.users.sessions(user).iter();
             targets.extend(sessions.map(|present| present.session));
         }
@@ -129,7 +140,8 @@ impl Reactor {
     }
 
     fn push_to(&mut self, connection: &mut Connection, prepared: &Prepared<'_>) {
-        let room = connection.output.waiting() < WAITING_BYTES_MAX;
+        let whole = !prepared.lacks_body();
+        let room = whole && connection.output.waiting() < WAITING_BYTES_MAX;
         let open = connection.is_open();
         let Role::Session(device) = &mut connection.role else {
             return;
@@ -152,7 +164,9 @@ impl Reactor {
                     self.touch(connection);
                 }
             }
-            Offer::Later if !lagged => self.counters.inc(Counter::Lagged),
+            Offer::Later if !lagged && whole => self.counters.inc(Counter::Lagged),
+            // It reads it as soon as the body is here, and what comes meanwhile after it.
+            Offer::Later if !lagged => self.queue_if_behind(connection),
             Offer::Later | Offer::Old | Offer::Syncing => {}
         }
     }
@@ -199,7 +213,9 @@ impl Reactor {
             && room
             && !device.queued
             && !device.reading_log
+            && !device.awaits_body
             && device.session.reading(&self.settings).is_some()
+            && self.replay.span(device.partition).is_some()
         {
             device.queued = true;
             self.behind.push_back(id);
@@ -223,16 +239,19 @@ impl Reactor {
         !self.behind.is_empty()
     }
 
-    fn pull_for(&mut self, connection: &mut Connection) {
+    pub(super) fn pull_for(&mut self, connection: &mut Connection) {
         for _ in 0..RECORDS_PER_PULL {
             let room = connection.output.waiting() < WAITING_BYTES_MAX;
+            let open = connection.is_open();
             let Role::Session(device) = &mut connection.role else {
                 return;
             };
             let Some(from) = device.session.reading(&self.settings) else {
                 return;
             };
-            if !room {
+            let read = self.replay.span(device.partition).is_some();
+            // One that was closed while it was on the list gets nothing after its close.
+            if !room || !open || device.awaits_body || !read {
                 return;
             }
             match self
@@ -241,7 +260,9 @@ impl Reactor {
             {
                 Missed::Record { offset, value } => {
                     let value: Bytes = value.clone();
-                    self.replay_record(connection, offset, &value);
+                    if !self.replay_record(connection, offset, &value) {
+                        return self.look_ahead(connection, offset + 1);
+                    }
                 }
                 Missed::End { offset } => return self.caught_up(connection, offset),
                 Missed::Below { .. } => return self.ask_log(connection, from),
@@ -249,15 +270,29 @@ impl Reactor {
         }
     }
 
-    /// Writes one record of the past.
-    fn replay_record(&mut self, connection: &mut Connection, offset: u64, value: &[u8]) {
+    /// Writes one record of the past; `false`: the session waits for its body.
+    fn replay_record(&mut self, connection: &mut Connection, offset: u64, value: &[u8]) -> bool {
+        let view = DeliveryView::parse(value);
+        let found = view.as_ref().map_or(Found::Missing, |v| self.find_body(v));
+        if let Ok(view) = &view
+            && let ViewKind::Reference(reference) = &view.kind
+            && found == Found::Missing
+        {
+            return !self.await_body(connection, offset, view.body_key(), reference);
+        }
         let Role::Session(device) = &mut connection.role else {
-            return;
+            return true;
         };
-        let prepared = DeliveryView::parse(value).and_then(|view| Prepared::new(offset, &view));
+        if found == Found::Gone {
+            self.counters.inc(Counter::BodiesGone);
+            device.session.skip_to(offset + 1);
+            return true;
+        }
+        let prepared = view.and_then(|view| Prepared::new(offset, &view, found.record()));
         let Ok(prepared) = prepared else {
             // Counted when it was consumed.
-            return device.session.skip_to(offset + 1);
+            device.session.skip_to(offset + 1);
+            return true;
         };
         let flags = match device.session.replaying() {
             true => DeliverFlags::REPLAYED,
@@ -266,6 +301,7 @@ impl Reactor {
         if self.write(connection, &prepared, flags) {
             self.counters.inc(Counter::Replayed);
         }
+        true
     }
 
     fn caught_up(&mut self, connection: &mut Connection, offset: u64) {
@@ -291,6 +327,7 @@ impl Reactor {
         let asked = ToControl::ReadLog {
             core: self.index,
             session: connection.id,
+            generation: self.shape.generation,
             partition: device.partition,
             from,
             max: LOG_READ_RECORDS,
@@ -318,11 +355,14 @@ impl Reactor {
         }
         match result {
             Ok(records) => {
+                let mut taken = 0;
                 for record in &records {
                     if !self.log_record(connection, record) {
                         break;
                     }
+                    taken += 1;
                 }
+                self.look_ahead_in(connection, &records[taken..]);
                 // An empty read below the ring: the next look decides.
                 self.queue_if_behind(connection);
             }
@@ -350,20 +390,20 @@ impl Reactor {
             return false;
         };
         let position = device.session.reading(&self.settings);
-        let Some(position) = position.filter(|_| room) else {
+        let Some(position) = position.filter(|_| room && !device.awaits_body) else {
             return false;
         };
         if record.offset < position {
             return true;
         }
-        let view = DeliveryView::parse(&record.value);
-        let prepared = view.and_then(|view| Prepared::new(record.offset, &view));
-        let is_mine = prepared.is_ok_and(|p| p.is_for(device.user.as_str()));
+        let partition = self.partitions.iter().find(|p| p.id == device.partition);
+        let is_mine = partition.is_some_and(|partition| {
+            is_for(record, device.user.as_str(), &partition.shards).unwrap_or(false)
+        });
         if is_mine {
-            self.replay_record(connection, record.offset, &record.value);
-        } else {
-            device.session.skip_to(record.offset + 1);
+            return self.replay_record(connection, record.offset, &record.value);
         }
+        device.session.skip_to(record.offset + 1);
         true
     }
 
@@ -420,4 +460,10 @@ impl Reactor {
         }
         self.put(connection);
     }
+}
+
+/// Whether a delivery record is for a user.
+fn is_for(record: &Record, user: &str, shards: &ShardTable) -> Result<bool, RecordError> {
+    let view = DeliveryView::parse(&record.value)?;
+    Ok(Prepared::new(record.offset, &view, None)?.is_for(user, shards))
 }

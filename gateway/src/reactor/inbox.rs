@@ -13,6 +13,8 @@ use hawser_protocol::codes::ErrorCode;
 use hawser_protocol::frame::FrameType;
 use hawser_protocol::ids::{DeviceId, UserId};
 use hawser_protocol::pb;
+use hawser_protocol::record::{BodyKey, Served};
+use hawser_protocol::server::{Body, Fetched};
 use hawser_wire::record::Layer;
 use hawser_wire::ws;
 use std::net::{SocketAddr, TcpStream};
@@ -42,6 +44,8 @@ pub(crate) enum ToCore {
         /// New state; when last seen is inside it.
         state: Presence,
     },
+    /// A node serves a device as a guest; maybe this one.
+    Served(Box<Served>),
     /// Answer to `ToControl::ReadLog`.
     Replay {
         /// Who asked; may be gone.
@@ -66,10 +70,31 @@ pub(crate) enum ToCore {
     Owners,
     /// Answer to `ToControl::OpenPartition`.
     Opened {
+        /// Of `delivery`, that it is one of.
+        generation: u16,
         /// Which.
         partition: u32,
         /// Open, or why not.
         result: Result<Box<Opened>, ReadError>,
+    },
+    /// A message record of the node's lane.
+    Body {
+        /// Of which message.
+        key: BodyKey,
+        /// The record.
+        body: Body,
+    },
+    /// Answer to `ToControl::FetchBody`, to every core.
+    BodyFetched {
+        /// Of which message.
+        key: BodyKey,
+        /// What the store has.
+        outcome: Fetched,
+    },
+    /// The last session of a user of this core, on a core that the user does not belong to, has ended.
+    LeftElsewhere {
+        /// Who.
+        user: UserId,
     },
     /// Tell every session to move, then close what is left at the deadline.
     Drain {

@@ -47,6 +47,7 @@ impl Reactor {
                     self.signal(session, &frame, |_| true);
                 }
             }
+            ToCore::Served(served) => self.served_elsewhere(&served),
             ToCore::Replay {
                 session,
                 from,
@@ -75,20 +76,21 @@ impl Reactor {
                 self.hold_what_is_ours();
                 self.send_all_home();
             }
-            ToCore::Opened { partition, result } => self.opened(partition, result),
+            ToCore::Opened {
+                generation,
+                partition,
+                result,
+            } => self.opened(generation, partition, result),
+            ToCore::LeftElsewhere { user } => {
+                if self.users.sessions(user.as_str()).is_empty() {
+                    self.tell(user, false);
+                }
+            }
+            ToCore::Body { key, body } => self.body_came(key, body),
+            ToCore::BodyFetched { key, outcome } => self.body_fetched(key, outcome),
             ToCore::Drain { deadline_ms } => self.drain(deadline_ms),
             ToCore::Asked(question) => self.question(*question),
             ToCore::Stop => self.stop(),
-        }
-    }
-
-    /// Closes a user's sessions: all, or one device's.
-    pub(super) fn revoke(&mut self, user: &str, device: Option<&str>, reason: &str) {
-        let sessions = self.users.sessions(user).iter();
-        let concerned = sessions.filter(|p| device.is_none_or(|d| p.device.as_str() == d));
-        let concerned: Vec<SessionId> = concerned.map(|p| p.session).collect();
-        for session in concerned {
-            self.close_with(session, ErrorCode::Revoked, CloseCode::Revoked, reason);
         }
     }
 

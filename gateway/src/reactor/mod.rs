@@ -3,9 +3,11 @@
 mod actions;
 pub(crate) mod appends;
 mod arrivals;
+mod bodies;
 pub(crate) mod core;
 mod delivery;
 mod frames;
+mod growing;
 pub(crate) mod guard;
 pub(crate) mod inbox;
 mod letters;
@@ -16,7 +18,9 @@ mod reading;
 mod replies;
 mod rested;
 mod resuming;
+mod revoking;
 pub(crate) mod runtime;
+mod served;
 mod sockets;
 #[cfg(test)]
 mod tests;

@@ -138,14 +138,14 @@ impl Reactor {
     }
 
     /// As long as another node takes to accept all that are here, were they all to move.
-    fn moving_ms(&self) -> u64 {
+    pub(super) fn moving_ms(&self) -> u64 {
         let per_second = u64::from(self.node.config.admission.accepts_per_second).max(1);
         let all_ms = self.sessions as u64 * 1_000 / per_second;
         all_ms.clamp(SLOTS_MS_MIN, SLOTS_MS_MAX)
     }
 
     /// Whether the client came over TLS, to us or to a proxy in front.
-    fn is_tls(&self, connection: &Connection) -> bool {
+    pub(super) fn is_tls(&self, connection: &Connection) -> bool {
         connection.layer.is_tls() || self.node.config.plain_anywhere
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Reading {
     state: State,
     /// The node is to be ready for it.
     held: bool,
+    /// It was said that this core is.
+    said_ready: bool,
     /// Sessions of its users.
     sessions: usize,
     /// Those that wait until it is read.
@@ -51,6 +53,20 @@ enum State {
 }
 
 impl Reading {
+    /// One more session of its users.
+    pub(super) fn count_in(&mut self) {
+        self.sessions += 1;
+    }
+
+    /// A session goes on once it is read.
+    pub(super) fn wait(&mut self, session: SessionId) {
+        self.waiting.push(session);
+    }
+
+    pub(super) fn said_ready(&self) -> bool {
+        self.said_ready
+    }
+
     fn is_needed(&self) -> bool {
         self.held || self.sessions > 0
     }
@@ -63,9 +79,9 @@ impl Reactor {
             return Ok(());
         }
         let core = u32::try_from(self.index).unwrap_or(u32::MAX);
-        let ids: Vec<u32> = self.node.shards.partitions_of(core).collect();
+        let ids: Vec<u32> = self.shards().partitions_of(core).collect();
         for id in ids {
-            let generation = self.delivery_generation;
+            let generation = self.shape.generation;
             let mut opened = Opened::open(&*self.node.log, id, generation, &self.waker)?;
             // Nobody is let in before all is.
             opened.partition.warm = true;
@@ -99,7 +115,7 @@ impl Reactor {
         }
         let partition = device.partition;
         let reading = self.readings.entry(partition).or_default();
-        reading.sessions += 1;
+        reading.count_in();
         if reading.state == State::Open {
             return self.resume(connection, hello, held);
         }
@@ -124,7 +140,7 @@ impl Reactor {
         let map = self.node.owners.map();
         let now_ms = self.node.clock.now_ms();
         let held = |partition: u32| map.held.get(partition as usize).copied() == Some(true);
-        let ours: Vec<u32> = self.node.shards.partitions_of(core).collect();
+        let ours: Vec<u32> = self.shards().partitions_of(core).collect();
         for partition in ours {
             let held = held(partition);
             if held || self.readings.contains_key(&partition) {
@@ -144,13 +160,17 @@ impl Reactor {
 
     /// Sessions of partitions that are another node's, and those that wait for theirs to be read.
     pub(super) fn gauge_readings(&self) {
+        self.counters.set(Gauge::Guests, self.guests());
+        let waiting = self.readings.values().map(|r| r.waiting.len()).sum();
+        self.counters.set(Gauge::WaitingForPartition, waiting);
+    }
+
+    /// Sessions of partitions that are another node's.
+    pub(super) fn guests(&self) -> usize {
         let owners = &self.node.owners;
         let elsewhere = |partition: u32| owners.elsewhere(partition).is_some();
         let guests = self.readings.iter().filter(|(p, _)| elsewhere(**p));
-        let guests = guests.map(|(_, reading)| reading.sessions).sum();
-        self.counters.set(Gauge::Guests, guests);
-        let waiting = self.readings.values().map(|r| r.waiting.len()).sum();
-        self.counters.set(Gauge::WaitingForPartition, waiting);
+        guests.map(|(_, reading)| reading.sessions).sum()
     }
 
     fn look_at(&mut self, partition: u32, now_ms: u64) {
@@ -184,7 +204,7 @@ impl Reactor {
         let asked = self.node.to_control(ToControl::OpenPartition {
             core: self.index,
             partition,
-            generation: self.delivery_generation,
+            generation: self.shape.generation,
             waker: self.waker.clone(),
         });
         let state = match asked {
@@ -200,7 +220,16 @@ impl Reactor {
     }
 
     /// The control thread has opened a partition, or could not.
-    pub(super) fn opened(&mut self, id: u32, result: Result<Box<Opened>, ReadError>) {
+    pub(super) fn opened(
+        &mut self,
+        generation: u16,
+        id: u32,
+        result: Result<Box<Opened>, ReadError>,
+    ) {
+        if generation != self.shape.generation {
+            // It was asked for before `delivery` grew, when another was called so.
+            return;
+        }
         let now_ms = self.node.clock.now_ms();
         let reading = self.readings.get_mut(&id);
         let reading = reading.filter(|reading| matches!(reading.state, State::Opening(_)));
@@ -227,6 +256,8 @@ impl Reactor {
         if self.cold == 0 {
             return;
         }
+        let core = u32::try_from(self.index).unwrap_or(u32::MAX);
+        let ours: Vec<u32> = self.shards().partitions_of(core).collect();
         for at in 0..self.partitions.len() {
             let partition = &self.partitions[at];
             let (id, warm_to) = (partition.id, partition.warm_to);
@@ -243,7 +274,11 @@ impl Reactor {
             };
             reading.state = State::Open;
             let waiting = std::mem::take(&mut reading.waiting);
-            self.node.owners.set_ready(id, true);
+            // Of a partition that is read for strays alone, other cores say it.
+            reading.said_ready = ours.contains(&id);
+            if reading.said_ready {
+                self.node.owners.set_ready(id, true);
+            }
             for session in waiting {
                 self.with(session, |reactor, connection| reactor.go_on(connection));
             }
@@ -252,6 +287,10 @@ impl Reactor {
 
     /// The partition of a session is read now.
     fn go_on(&mut self, connection: &mut Connection) {
+        if connection.is_open() {
+            // It was live, and has read another partition before (`growing`).
+            return self.queue_if_behind(connection);
+        }
         // One that is closing has left what it waited for.
         if connection.stage != Stage::Resuming {
             return;
@@ -274,9 +313,11 @@ impl Reactor {
             self.write_cursors(due);
         }
         self.replay.forget(id);
-        self.node.owners.set_ready(id, false);
         let partition = self.partitions.swap_remove(at);
-        self.readings.remove(&id);
+        let reading = self.readings.remove(&id);
+        if reading.is_some_and(|reading| reading.said_ready) {
+            self.node.owners.set_ready(id, false);
+        }
         // Where there is no room for it, it is closed here and now.
         self.node
             .to_control(ToControl::ClosePartition(Box::new(partition)));

@@ -42,7 +42,7 @@ impl Reactor {
         } else {
             0
         };
-        let due = now.ms >= device.token_at_ms + TOKEN_EVERY_MS;
+        let due = device.token_at_ms == 0 || now.ms >= device.token_at_ms + TOKEN_EVERY_MS;
         let resume_token = if due && !device.session.syncing() {
             self.resume_token(device, position)
         } else {
@@ -71,7 +71,7 @@ impl Reactor {
         let token = ResumeToken {
             user: device.user.clone(),
             device: device.device.clone(),
-            generation: self.delivery_generation,
+            generation: self.shape.generation,
             partition: device.partition,
             offset,
             checksum: record.map_or(0, |value| record_checksum(value)),

@@ -33,9 +33,10 @@ impl Reactor {
             self.counters.inc(Counter::ResumeTokenBad);
             return self.fresh(connection, &hello, held);
         };
-        let (generation, partition) = (self.delivery_generation, device.partition);
+        let (generation, partition) = (self.shape.generation, device.partition);
         let (user, of) = (&device.user, &device.device);
-        let claim = resume::claim(&hello, &token, user, of, generation, partition, wall_ms);
+        let places = self.shape.places(user.as_str());
+        let claim = resume::claim(&hello, &token, user, of, places, wall_ms);
         let claim = match claim {
             Ok(claim) => claim,
             Err(NotRecovered::Foreign) => {
@@ -92,6 +93,7 @@ impl Reactor {
         let asked = ToControl::ReadLog {
             core: self.index,
             session: id,
+            generation: self.shape.generation,
             partition: device.partition,
             from,
             max: 1,

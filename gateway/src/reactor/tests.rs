@@ -6,7 +6,6 @@ use super::turn::Reactor;
 use crate::accept::addresses::AddressTable;
 use crate::counters::{Counter, NodeCounters};
 use crate::node::config::NodeConfig;
-use crate::node::shards::Shards;
 use crate::node::shared::NodeShared;
 use crate::owners::Owners;
 use crate::session::SessionId;
@@ -53,7 +52,6 @@ fn shared(
     let node = NodeShared {
         config: NodeConfig::default(),
         clock: Clock::start(),
-        shards: Shards::new(16, 1),
         counters: NodeCounters::new(1),
         addresses: AddressTable::new(NodeConfig::default().admission.of_address()),
         fresh: NodeConfig::default().admission.fresh(),
@@ -74,6 +72,7 @@ fn shared(
         troubles: Vec::new(),
         lag: hawser_fanout::engines::IngestLag::default(),
         lanes: crate::control::lanes::LaneTable::default(),
+        body_lane: 0,
     };
     (Arc::new(node), inbox, questions, waker)
 }

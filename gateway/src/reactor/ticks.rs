@@ -17,6 +17,8 @@ const RECEIPTS_MS: u64 = 200;
 const RECEIPTS_PER_FLUSH: usize = 2_048;
 /// The table is walked for its gauges at most so often.
 const GAUGE_MS: u64 = 1_000;
+/// After the last of their slots, sessions that were told to come again have so long.
+pub(super) const MOVED_LATE_MS: u64 = 10_000;
 /// Time for the last closes to go out.
 pub(super) const STOP_MS: u64 = 300;
 
@@ -99,6 +101,7 @@ impl Reactor {
             return;
         }
         self.tick_at_ms = now_ms + RECEIPTS_MS;
+        self.follow_growth();
         self.flush_records(false);
         let untold: Vec<_> = self.untold.iter().map(|(u, c)| (u.clone(), *c)).collect();
         for (user, came) in untold {
@@ -106,6 +109,9 @@ impl Reactor {
         }
         if self.last_call_at_ms.is_some_and(|at| now_ms >= at) {
             self.last_call();
+        }
+        if self.strays_at_ms.is_some_and(|at| now_ms >= at) {
+            self.close_strays();
         }
         if self.drain_at_ms.is_some_and(|at| now_ms >= at) {
             for session in self.all_sessions() {
@@ -116,6 +122,7 @@ impl Reactor {
             }
         }
         self.look_at_readings(now_ms);
+        self.retry_bodies();
         self.promises.forget(now_ms);
         self.users.forget_rested(now_ms);
         self.gauge();
@@ -123,6 +130,7 @@ impl Reactor {
             self.gauge_at_ms = now_ms + GAUGE_MS;
             self.gauge_tails();
             self.gauge_readings();
+            self.tell_of_guests(now_ms);
         }
     }
 
@@ -161,7 +169,7 @@ impl Reactor {
         let cursors = due.devices.into_iter();
         let record = CursorRecord {
             snapshot: due.snapshot,
-            generation: self.delivery_generation,
+            generation: self.shape.generation,
             cursors: cursors
                 .map(|(user, device, offset)| DeviceCursor {
                     user,

@@ -9,7 +9,7 @@ use super::users::Users;
 use crate::accept::slots::Promises;
 use crate::counters::{CoreCounters, Counter, Gauge, Histogram};
 use crate::deliver::cursors::CursorTable;
-use crate::deliver::partition::Partition;
+use crate::deliver::partition::{Flagged, Partition};
 use crate::deliver::receipts::PendingReceipts;
 use crate::deliver::replay::ReplayRings;
 use crate::node::shared::NodeShared;
@@ -17,10 +17,11 @@ use crate::session::SessionId;
 use crate::session::connection::Connection;
 use crate::session::pool::Pool;
 use ahash::AHashMap;
-use hawser_engines::log::{Record, Topic};
+use hawser_engines::log::{Record, Shape, Topic};
 use hawser_protocol::ids::UserId;
 use hawser_protocol::resume::ResumeKey;
-use hawser_protocol::server::{Action, Now, Settings};
+use hawser_protocol::server::{Action, Bodies, Now, Settings};
+use hawser_protocol::shards::ShardTable;
 use hawser_ring::{Receiver, Ring, RingConfig, TimerWheel, Waker};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -73,6 +74,9 @@ pub(crate) struct Reactor {
     pub(super) cold: usize,
     pub(super) waker: Waker,
     pub(super) replay: ReplayRings,
+    pub(super) bodies: Bodies<SessionId>,
+    /// The node's lane of bodies, on the core that reads it.
+    pub(super) lane: Option<Flagged>,
     pub(super) cursors: CursorTable,
     pub(super) receipts: PendingReceipts,
     pub(super) appends: Appends,
@@ -85,7 +89,10 @@ pub(crate) struct Reactor {
     pub(super) pool: Pool,
     pub(super) scratch: Scratch,
     pub(super) resume_key: ResumeKey,
-    pub(super) delivery_generation: u16,
+    /// Of `delivery`, as this core has gone over to it.
+    pub(super) shape: Shape,
+    /// When sessions that belong to other cores are closed.
+    pub(super) strays_at_ms: Option<u64>,
     /// Users whose coming (or going) the control thread had no room for.
     pub(super) untold: AHashMap<UserId, bool>,
     /// Clients that were told when to come again.
@@ -154,6 +161,8 @@ impl Reactor {
             cold: 0,
             waker: waker.clone(),
             replay: ReplayRings::new(config.replay_bytes / config.cores.max(1)),
+            bodies: Bodies::new(config.body_bytes),
+            lane: None,
             cursors: CursorTable::new(CURSOR_DELTA_MS, CURSOR_SNAPSHOT_MS),
             receipts: PendingReceipts::default(),
             appends: Appends::new(node.log.clone(), config.appends_max, waker.clone()),
@@ -164,7 +173,8 @@ impl Reactor {
             pool: Pool::default(),
             scratch: Scratch::default(),
             resume_key: ResumeKey::new(&config.resume_key),
-            delivery_generation: node.log.generation(Topic::Delivery),
+            shape: node.log.shape(Topic::Delivery),
+            strays_at_ms: None,
             untold: AHashMap::new(),
             promises: Promises::default(),
             client_hash: ahash::RandomState::new(),
@@ -180,6 +190,7 @@ impl Reactor {
             letters_wait: true,
             node,
         };
+        reactor.open_lane()?;
         reactor.open_all()?;
         Ok(reactor)
     }
@@ -306,6 +317,10 @@ impl Reactor {
         counters.set(Gauge::InFlight, self.appends.in_flight());
         counters.set(Gauge::Cursors, self.cursors.len());
         counters.set(Gauge::Partitions, self.partitions.len());
+        let shards = || self.partitions.iter().map(|partition| &partition.shards);
+        counters.set(Gauge::ShardMembers, shards().map(ShardTable::len).sum());
+        counters.set(Gauge::ShardBytes, shards().map(ShardTable::bytes).sum());
+        self.gauge_bodies();
         let evicted = self.replay.evicted();
         let told = counters.counter(Counter::RingEvictions);
         counters.add(Counter::RingEvictions, evicted.saturating_sub(told));

@@ -96,7 +96,13 @@ pub(crate) struct Device {
     pub(crate) told: u32,
     /// A read of the log below the ring is under way.
     pub(crate) reading_log: bool,
-    /// When the last resume token was made, monotonic milliseconds.
+    /// It reads on when a body is here.
+    pub(crate) awaits_body: bool,
+    /// When it began, by the node's wall clock, milliseconds.
+    pub(crate) began_ms: u64,
+    /// When others were last told that it is here, monotonic milliseconds.
+    pub(crate) told_of_ms: u64,
+    /// When the last resume token was made, monotonic milliseconds; 0: a fresh one is due.
     pub(crate) token_at_ms: u64,
 }
 

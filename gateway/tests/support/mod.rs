@@ -3,9 +3,10 @@
 
 pub mod client;
 pub mod cluster;
+pub mod groups;
 
 use client::{Client, Resume, Target};
-use hawser_fanout::auth::Issuer;
+use hawser_fanout::auth::{Issuer, Verifier};
 use hawser_gateway::backing::{self, Backing};
 use hawser_gateway::certs::{self, Certificates, Source};
 use hawser_gateway::config::Config;
@@ -14,6 +15,7 @@ use hawser_gateway::counters::Counter;
 use hawser_gateway::node::config::{NodeConfig, Services};
 use hawser_gateway::node::{self, NodeHandle};
 use hawser_protocol::ids::{ChatId, DeviceId, UserId};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -113,6 +115,16 @@ impl Node {
         change: impl FnOnce(&mut Services),
         tune: impl FnOnce(&mut NodeConfig),
     ) -> (NodeHandle, Target) {
+        self.beside_judging(self.backing().verifier.clone(), change, tune)
+    }
+
+    /// The same, with a judge of tokens of its own.
+    pub fn beside_judging(
+        &self,
+        verifier: Arc<Verifier>,
+        change: impl FnOnce(&mut Services),
+        tune: impl FnOnce(&mut NodeConfig),
+    ) -> (NodeHandle, Target) {
         let mut services = self.backing().services.clone();
         change(&mut services);
         let backing = self.backing();
@@ -120,7 +132,7 @@ impl Node {
         let mut settings = settings.expect("sound");
         settings.pin = false;
         tune(&mut settings);
-        let handle = node::start(settings, services, backing.verifier.clone());
+        let handle = node::start(settings, services, verifier);
         let handle = handle.expect("a node");
         let plain = Target {
             addr: handle.addrs()[0],
@@ -165,6 +177,33 @@ impl Node {
         let now_ms = client::now_ms();
         self.issuer
             .issue(&user, Some(&device), seconds, false, now_ms)
+    }
+
+    /// A judge of the issuer's tokens that hears of no revocation by itself.
+    pub fn judge(&self) -> Arc<Verifier> {
+        let settings = self.issuer.auth_settings(None);
+        Arc::new(Verifier::new(settings).expect("sound"))
+    }
+
+    /// A request to the API by an administrator; the status. The body is JSON, or empty.
+    pub fn administer(&self, method: &str, path: &str, body: &str) -> u16 {
+        let (user, device) = (UserId::new("root"), DeviceId::new("cli"));
+        let (user, device) = (user.expect("an id"), device.expect("an id"));
+        let token = self
+            .issuer
+            .issue(&user, Some(&device), TOKEN_S, true, client::now_ms());
+        let mut stream = self.plain.open();
+        let kind = "Content-Type: application/json";
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n{kind}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).expect("it is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let status = answer.split(' ').nth(1).expect("a status line");
+        status.parse().expect("a number")
     }
 
     /// A live session of a device without a past, over plain WebSocket.

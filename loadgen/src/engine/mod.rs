@@ -21,7 +21,7 @@ use crate::history::{Entry, Id, Op, Writer};
 use crate::link::Scratch;
 use crate::random::Random;
 use crate::report::Latency;
-use crate::session::{Session, Stage};
+use crate::session::{PONG_MS, Session, Stage};
 
 /// Sessions of one ring at most: a table is bounded by RLIMIT_NOFILE, which is 20,000 on small machines.
 pub const SESSIONS_PER_THREAD_MAX: u32 = 16_000;
@@ -88,6 +88,8 @@ impl Found {
 #[derive(Debug, Clone, Copy)]
 enum Timer {
     Heartbeat(u32),
+    /// A Ping is to be answered by now.
+    Pong(u32),
     Ack(u32),
     /// Sends of unknown outcome.
     Again(u32),
@@ -282,10 +284,19 @@ impl Engine {
                 Timer::Heartbeat(epoch)
                     if epoch == session.epoch && session.stage == Stage::Live =>
                 {
-                    let ping = session.ping(wall_ms());
+                    let ping = session.ping(wall_ms(), now_ms);
                     let heartbeat_ms = u64::from(session.heartbeat_ms);
                     self.write(at, &ping);
                     self.wheel.insert(now_ms + heartbeat_ms, (at, timer));
+                    self.wheel
+                        .insert(now_ms + PONG_MS, (at, Timer::Pong(epoch)));
+                }
+                Timer::Pong(epoch)
+                    if epoch == session.epoch
+                        && session.stage == Stage::Live
+                        && session.misses_pong(now_ms) =>
+                {
+                    self.drop_connection(at, 0, "no Pong in time");
                 }
                 Timer::Again(epoch) if epoch == session.epoch && session.stage == Stage::Live => {
                     self.put_again(at, false);
@@ -303,7 +314,7 @@ impl Engine {
                 {
                     self.drop_connection(at, 0, "no Welcome in time");
                 }
-                Timer::Open(_) | Timer::Welcome(_) => {}
+                Timer::Open(_) | Timer::Welcome(_) | Timer::Pong(_) => {}
                 Timer::Ack(_) | Timer::Heartbeat(_) | Timer::Again(_) | Timer::Move(_) => {}
             }
         }

@@ -132,7 +132,9 @@ impl Engine {
             ServerFrame::SyncPage(page) => self.page(at, &page),
             ServerFrame::Pong(pong) => {
                 self.place(at, &pong.resume_token);
-                let warmth = &mut self.sessions[at as usize].warmth;
+                let session = &mut self.sessions[at as usize];
+                session.pinged_ms = None;
+                let warmth = &mut session.warmth;
                 if warmth.pinged && !warmth.done {
                     warmth.done = true;
                     Counters::add(&self.shared.counters.warm, 1);

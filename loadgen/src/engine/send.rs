@@ -197,11 +197,12 @@ impl Engine {
 
     /// Pings a session that has sent and received, so that it has done all that it will do when idle.
     pub(super) fn warm_up(&mut self, at: u32) {
+        let now_ms = self.now_ms();
         let session = &mut self.sessions[at as usize];
         let warmth = &mut session.warmth;
         if warmth.asked && warmth.answered && warmth.delivered && !warmth.pinged {
             warmth.pinged = true;
-            let ping = session.ping(wall_ms());
+            let ping = session.ping(wall_ms(), now_ms);
             self.write(at, &ping);
         }
     }

@@ -15,7 +15,8 @@ struct Taker {
 /// By partition, who should own it. A function of the table alone: every reader of the same records comes to the same.
 ///
 /// Nobody has more than its share by weight, rounded up for those that have the most already; who has no more than that
-/// keeps all. A partition whose owner is gone returns to the same name if that is back and has room.
+/// keeps all. A partition whose owner is gone returns to the same name if that is back and has room; one that nobody had yet,
+/// since there are more of them than before, goes to the owner of the one that its users were in, if that has room.
 ///
 /// Returns one entry per partition; `None` where nobody takes any.
 #[must_use]
@@ -44,7 +45,7 @@ pub fn plan(table: &Table, kind: Kind) -> Vec<Option<NodeName>> {
     }
     free.sort_unstable();
     for partition in free {
-        let before = table.claimed(kind, partition).map(|owner| &owner.node);
+        let before = before(table, kind, partition);
         let best = takers
             .iter_mut()
             .filter(|taker| taker.has.len() < taker.quota)
@@ -62,6 +63,17 @@ pub fn plan(table: &Table, kind: Kind) -> Vec<Option<NodeName>> {
         }
     }
     planned
+}
+
+/// Who had a partition last, or the one that it was a part of: with half as many, p and p + half were one.
+fn before(table: &Table, kind: Kind, partition: u32) -> Option<&NodeName> {
+    let mut partition = partition;
+    loop {
+        if let Some(owner) = table.claimed(kind, partition) {
+            return Some(&owner.node);
+        }
+        partition ^= 1 << partition.checked_ilog2()?;
+    }
 }
 
 fn takers(table: &Table, kind: Kind) -> Vec<Taker> {

@@ -110,6 +110,9 @@ pub struct NodeRecord {
     /// The admin listener as other nodes reach it, `host:port`; empty: not.
     #[serde(default)]
     pub link: String,
+    /// Partition of `bodies` that it reads; none: no body is sent to it, it fetches what it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<u32>,
 }
 
 impl NodeRecord {

@@ -18,6 +18,7 @@ fn node(incarnation: u64, beat: u64) -> NodeRecord {
         url: "wss://node/v1/ws".to_owned(),
         plain_url: String::new(),
         link: String::new(),
+        lane: None,
     }
 }
 
@@ -547,4 +548,30 @@ fn a_log_that_was_away_for_all_moves_nothing_when_it_is_back() {
     assert!(world.members.iter().all(|(m, _)| !m.is_fenced()));
     assert_eq!(world.owned(), had);
     assert_eq!(claims(&world), claimed, "nobody claims anything");
+}
+
+#[test]
+fn more_partitions_go_to_the_owners_of_those_that_they_were_a_part_of() {
+    let mut world = World::new(4, &["a", "b"]);
+    world.run(6_000);
+    assert_eq!(world.owned(), [2, 2]);
+    let owner_of = |world: &World, partition| {
+        let table = world.members[0].0.table();
+        let owner = table.owner(Kind::Delivery, partition);
+        owner.map(|(name, _)| name.clone())
+    };
+    let before: Vec<_> = (0..4).map(|p| owner_of(&world, p)).collect();
+    for index in 0..2 {
+        let mut out = Vec::new();
+        let now_ms = world.now_ms;
+        let member = &mut world.members[index].0;
+        member.set_partitions(now_ms, Kind::Delivery, 16, &mut out);
+        world.take(index, out);
+    }
+    world.run(6_000);
+    assert_eq!(world.owned(), [8, 8]);
+    for partition in 0..16 {
+        let parent = before[partition as usize % 4].clone();
+        assert_eq!(owner_of(&world, partition), parent, "{partition}");
+    }
 }

@@ -1,18 +1,18 @@
 //! A delivery record as the edge reads it: checked once, nothing copied, nothing allocated.
 
-use super::delivery::{MESSAGE, RECEIPT, RESULT, REVOKE};
+use super::delivery::{MEMBERS, MESSAGE, RECEIPT, REFERENCE, RESULT, REVOKE};
 use super::read::Reader;
-use super::{Envelopes, RecordError};
+use super::revoke::{RevokeView, parse_revoke};
+use super::shard::{SHARD, ShardView};
+use super::{BodyKey, Envelopes, RecordError, Referred};
 use crate::ids::Seq;
-use crate::limits::{FRAME_BYTES_MAX, GROUP_MEMBERS_MAX, USER_ID_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, GROUP_LISTED_MAX, USER_ID_BYTES_MAX};
 use crate::pb;
 use prost::Message as _;
 use std::ops::Range;
 
 /// All members of a group in one partition (those a change removes were among them before it).
-const RECIPIENTS_MAX: usize = GROUP_MEMBERS_MAX;
-/// Text of a revocation, bytes.
-const REASON_BYTES_MAX: usize = 256;
+const RECIPIENTS_MAX: usize = GROUP_LISTED_MAX;
 
 /// A checked delivery record, borrowed from the log record's value.
 #[derive(Debug, Clone)]
@@ -36,18 +36,40 @@ pub enum ViewKind<'a> {
     Result(ResultView<'a>),
     /// Watermarks moved.
     Receipt(ReceiptView<'a>),
-    /// Sessions to close.
+    /// What is revoked, or lifted: sessions are judged anew.
     Revoke(RevokeView<'a>),
+    /// A message whose record travels apart.
+    Reference(ReferenceView<'a>),
+    /// Members of an edge-sharded group.
+    Shard(ShardView<'a>),
 }
 
 /// A message to deliver.
 #[derive(Debug, Clone)]
 pub struct MessageView<'a> {
     value: &'a [u8],
+    to: Addressed<'a>,
+    record: Range<usize>,
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Addressed<'a> {
     recipients: Recipients<'a>,
+    members: Option<bool>,
     sender: Option<(&'a str, &'a str)>,
     envelopes: Envelopes<'a>,
-    record: Range<usize>,
+}
+
+/// A message to deliver whose record travels apart.
+#[derive(Debug, Clone, Copy)]
+pub struct ReferenceView<'a> {
+    /// Whom it is for.
+    pub to: Addressed<'a>,
+    /// The chat that the message is stored in.
+    pub chat: &'a str,
+    /// Which record of it.
+    pub referred: Referred,
 }
 
 /// The outcome of a Send.
@@ -76,17 +98,6 @@ pub struct ReceiptView<'a> {
     pub ts_ms: u64,
 }
 
-/// Sessions to close.
-#[derive(Debug, Clone, Copy)]
-pub struct RevokeView<'a> {
-    /// Whose.
-    pub user: &'a str,
-    /// Which device; `None`: all.
-    pub device: Option<&'a str>,
-    /// For the closing frame.
-    pub reason: &'a str,
-}
-
 impl<'a> DeliveryView<'a> {
     /// Checks a whole record: lengths, counts and UTF-8 (the alphabet of ids is the writer's word).
     ///
@@ -103,6 +114,8 @@ impl<'a> DeliveryView<'a> {
             RESULT => ViewKind::Result(parse_result(&mut reader)?),
             RECEIPT => ViewKind::Receipt(parse_receipt(&mut reader)?),
             REVOKE => ViewKind::Revoke(parse_revoke(&mut reader)?),
+            REFERENCE => ViewKind::Reference(parse_reference(&mut reader)?),
+            SHARD => ViewKind::Shard(ShardView::parse(&mut reader)?),
             found => return Err(RecordError::Kind { found }),
         };
         reader.end()?;
@@ -113,19 +126,73 @@ impl<'a> DeliveryView<'a> {
             kind,
         })
     }
+
+    /// What the body of a reference is known by.
+    #[must_use]
+    pub fn body_key(&self) -> BodyKey {
+        BodyKey {
+            source_partition: self.source_partition,
+            seq: self.source_seq,
+        }
+    }
 }
 
-impl<'a> MessageView<'a> {
-    /// Users whose delivery partition this is, the sender included.
+impl<'a> Addressed<'a> {
+    /// Users whose delivery partition this is, the sender included; none where [`members`](Self::members) says so.
     #[must_use]
     pub fn recipients(&self) -> Recipients<'a> {
         self.recipients
+    }
+
+    /// `Some`: it is for the chat's members as the reader knows them; with `true` for those too whom it adds or
+    /// removes.
+    #[must_use]
+    pub fn members(&self) -> Option<bool> {
+        self.members
     }
 
     /// In the sender's partition: (user, device) that gets a SendResult instead of a Deliver.
     #[must_use]
     pub fn sender(&self) -> Option<(&'a str, &'a str)> {
         self.sender
+    }
+
+    /// Envelopes of this partition's devices.
+    #[must_use]
+    pub fn envelopes(&self) -> Envelopes<'a> {
+        self.envelopes
+    }
+
+    /// The envelope of one device; empty when there is none.
+    #[must_use]
+    pub fn envelope(&self, user: &str, device: &str) -> &'a [u8] {
+        self.envelopes.of(user, device).unwrap_or_default()
+    }
+}
+
+impl<'a> MessageView<'a> {
+    /// Whom it is for.
+    #[must_use]
+    pub fn to(&self) -> Addressed<'a> {
+        self.to
+    }
+
+    /// Users whose delivery partition this is, the sender included; none where [`members`](Self::members) says so.
+    #[must_use]
+    pub fn recipients(&self) -> Recipients<'a> {
+        self.to.recipients
+    }
+
+    /// As [`Addressed::members`].
+    #[must_use]
+    pub fn members(&self) -> Option<bool> {
+        self.to.members
+    }
+
+    /// In the sender's partition: (user, device) that gets a SendResult instead of a Deliver.
+    #[must_use]
+    pub fn sender(&self) -> Option<(&'a str, &'a str)> {
+        self.to.sender
     }
 
     /// The encoded message record: the same bytes for every recipient.
@@ -143,13 +210,13 @@ impl<'a> MessageView<'a> {
     /// Envelopes of this partition's devices.
     #[must_use]
     pub fn envelopes(&self) -> Envelopes<'a> {
-        self.envelopes
+        self.to.envelopes
     }
 
     /// The envelope of one device; empty when there is none.
     #[must_use]
     pub fn envelope(&self, user: &str, device: &str) -> &'a [u8] {
-        self.envelopes.of(user, device).unwrap_or_default()
+        self.to.envelope(user, device)
     }
 }
 
@@ -201,7 +268,33 @@ fn parse_message<'a>(
     reader: &mut Reader<'a>,
     value: &'a [u8],
 ) -> Result<MessageView<'a>, RecordError> {
-    let recipients = parse_recipients(reader)?;
+    let to = parse_addressed(reader)?;
+    let len = reader.len("message record", FRAME_BYTES_MAX)?;
+    Ok(MessageView {
+        value,
+        to,
+        record: reader.range(len)?,
+    })
+}
+
+fn parse_reference<'a>(reader: &mut Reader<'a>) -> Result<ReferenceView<'a>, RecordError> {
+    let to = parse_addressed(reader)?;
+    let chat = reader.short("chat")?;
+    let ordinal = reader.u64()?;
+    let len = reader.len("message record", FRAME_BYTES_MAX)?;
+    Ok(ReferenceView {
+        to,
+        chat,
+        referred: Referred {
+            ordinal,
+            len: u32::try_from(len).unwrap_or(u32::MAX),
+            checksum: reader.u32()?,
+        },
+    })
+}
+
+fn parse_addressed<'a>(reader: &mut Reader<'a>) -> Result<Addressed<'a>, RecordError> {
+    let (recipients, members) = parse_audience(reader)?;
     let (user, device) = (reader.short("sender")?, reader.short("sender device")?);
     let sender = match (user.is_empty(), device.is_empty()) {
         (false, false) => Some((user, device)),
@@ -209,14 +302,11 @@ fn parse_message<'a>(
         _ => return Err(RecordError::BadForm { what: "sender" }),
     };
     let table = reader.len("envelopes", FRAME_BYTES_MAX)?;
-    let envelopes = Envelopes::parse(reader.take(table)?)?;
-    let len = reader.len("message record", FRAME_BYTES_MAX)?;
-    Ok(MessageView {
-        value,
+    Ok(Addressed {
         recipients,
+        members,
         sender,
-        envelopes,
-        record: reader.range(len)?,
+        envelopes: Envelopes::parse(reader.take(table)?)?,
     })
 }
 
@@ -241,13 +331,21 @@ fn parse_receipt<'a>(reader: &mut Reader<'a>) -> Result<ReceiptView<'a>, RecordE
     })
 }
 
-fn parse_revoke<'a>(reader: &mut Reader<'a>) -> Result<RevokeView<'a>, RecordError> {
-    let (user, device) = (reader.short("user")?, reader.short("device")?);
-    Ok(RevokeView {
-        user,
-        device: (!device.is_empty()).then_some(device),
-        reason: reader.text("reason", REASON_BYTES_MAX)?,
-    })
+fn parse_audience<'a>(
+    reader: &mut Reader<'a>,
+) -> Result<(Recipients<'a>, Option<bool>), RecordError> {
+    let mut ahead = reader.clone();
+    if ahead.u32()? != MEMBERS {
+        return Ok((parse_recipients(reader)?, None));
+    }
+    let changed = match ahead.u32()? {
+        0 => false,
+        1 => true,
+        _ => return Err(RecordError::BadForm { what: "audience" }),
+    };
+    *reader = ahead;
+    let nobody = Recipients { text: "", left: 0 };
+    Ok((nobody, Some(changed)))
 }
 
 /// Checks count and lengths against the bytes, so that iterating cannot fail. Lengths are below

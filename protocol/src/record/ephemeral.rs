@@ -1,14 +1,29 @@
-//! Value of the ephemeral topics: typing and presence. Never stored, never replayed.
+//! Value of the ephemeral topics: typing, presence, and which node serves a guest. Never stored, never replayed.
 
 use super::RecordError;
 use super::read::Reader;
 use super::write::Writer;
-use crate::ids::{ChatId, UserId};
-use crate::limits::GROUP_MEMBERS_MAX;
+use crate::ids::{ChatId, DeviceId, UserId};
+use crate::limits::GROUP_LISTED_MAX;
+use crate::ownership::NodeName;
 use bytes::Bytes;
 
 const TYPING: u8 = 1;
 const PRESENCE: u8 = 2;
+const SERVED: u8 = 3;
+
+/// A device has a session at a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// Whose.
+    pub user: UserId,
+    /// Which of the user's.
+    pub device: DeviceId,
+    /// Where.
+    pub node: NodeName,
+    /// When the session began, by that node's wall clock, milliseconds since 1970: of two the later one stays.
+    pub began_ms: u64,
+}
 
 /// Presence as told to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +59,8 @@ pub enum EphemeralRecord {
         /// When last seen, milliseconds; 0: never or online.
         last_seen_ms: u64,
     },
+    /// A node that does not own the user's partition serves one of its devices, or one answers such a node.
+    Served(Served),
 }
 
 impl EphemeralRecord {
@@ -77,6 +94,14 @@ impl EphemeralRecord {
                 out.u64(*last_seen_ms);
                 out.finish()
             }
+            Self::Served(served) => {
+                let mut out = Writer::new(SERVED, 224);
+                out.short(served.user.as_str());
+                out.short(served.device.as_str());
+                out.short(served.node.as_str());
+                out.u64(served.began_ms);
+                out.finish()
+            }
         }
     }
 
@@ -91,7 +116,7 @@ impl EphemeralRecord {
                 chat: reader.chat()?,
                 user: reader.user()?,
                 stopped: reader.bool("stopped")?,
-                recipients: reader.users(GROUP_MEMBERS_MAX)?,
+                recipients: reader.users(GROUP_LISTED_MAX)?,
             },
             PRESENCE => Self::Presence {
                 user: reader.user()?,
@@ -103,6 +128,12 @@ impl EphemeralRecord {
                 },
                 last_seen_ms: reader.u64()?,
             },
+            SERVED => Self::Served(Served {
+                user: reader.user()?,
+                device: reader.device()?,
+                node: reader.node()?,
+                began_ms: reader.u64()?,
+            }),
             found => return Err(RecordError::Kind { found }),
         };
         reader.end()?;

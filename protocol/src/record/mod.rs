@@ -6,24 +6,31 @@
 //! of ids, nothing left over) and answers a typed error, never a panic. Payload bytes are opaque
 //! and come out as they went in.
 
+mod body;
 mod cursor;
 mod delivery;
 mod delivery_view;
 mod envelopes;
 mod ephemeral;
 mod read;
+mod revoke;
+mod shard;
 mod source;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub use body::{BodyKey, BodyRecord, Referred, body_checksum};
 pub use cursor::{CursorRecord, DeviceCursor};
-pub use delivery::{DeliveryKind, DeliveryRecord};
+pub use delivery::{Audience, DeliveryKind, DeliveryRecord};
 pub use delivery_view::{
-    DeliveryView, MessageView, ReceiptView, Recipients, ResultView, RevokeView, ViewKind,
+    Addressed, DeliveryView, MessageView, ReceiptView, Recipients, ReferenceView, ResultView,
+    ViewKind,
 };
 pub use envelopes::{EnvelopeEntry, Envelopes, encode_envelopes};
-pub use ephemeral::{EphemeralPresence, EphemeralRecord};
+pub use ephemeral::{EphemeralPresence, EphemeralRecord, Served};
+pub use revoke::RevokeView;
+pub use shard::{SHARD_BYTES_MAX, ShardMember, ShardMemberView, ShardView};
 pub use source::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GroupOp, LaneOp, SourceRecord};
 
 use crate::ids::IdError;

@@ -2,6 +2,7 @@
 
 use super::{RECORD_VERSION, RecordError};
 use crate::ids::{ChatId, DeviceId, Seq, UserId};
+use crate::ownership::NodeName;
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -34,6 +35,11 @@ impl<'a> Reader<'a> {
         let range = self.at..end;
         self.at = end;
         Ok(range)
+    }
+
+    /// What is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
     }
 
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
@@ -101,6 +107,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn device(&mut self) -> Result<DeviceId, RecordError> {
         Ok(DeviceId::new(self.short("device")?)?)
+    }
+
+    pub(super) fn node(&mut self) -> Result<NodeName, RecordError> {
+        let name = NodeName::new(self.short("node")?);
+        name.map_err(|_| RecordError::BadForm { what: "node" })
     }
 
     pub(super) fn chat(&mut self) -> Result<ChatId, RecordError> {

@@ -6,7 +6,8 @@ use super::{Envelopes, RecordError, encode_envelopes};
 use crate::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use crate::lanes::Lanes;
 use crate::limits::{
-    BODY_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPES_MAX, FRAME_BYTES_MAX, GROUP_MEMBERS_MAX,
+    BODY_BYTES_MAX, ENVELOPE_BYTES_MAX, ENVELOPES_MAX, FRAME_BYTES_MAX, GROUP_CHANGE_MAX,
+    GROUP_LISTED_MAX,
 };
 use crate::message::{Envelope, MessageType, Send};
 use bytes::Bytes;
@@ -327,8 +328,8 @@ fn decode_lane_op(reader: &mut Reader<'_>) -> Result<LaneOp, RecordError> {
         1 => LaneOp::Open {
             name: reader.text("name", GROUP_NAME_BYTES_MAX)?.into(),
             picture: reader.text("picture", GROUP_PICTURE_BYTES_MAX)?.into(),
-            members: reader.users(GROUP_MEMBERS_MAX)?,
-            admins: reader.users(GROUP_MEMBERS_MAX)?,
+            members: reader.users(GROUP_LISTED_MAX)?,
+            admins: reader.users(GROUP_LISTED_MAX)?,
             lanes: {
                 let (lanes, since_ms) = (reader.u8()?, reader.u64()?);
                 Lanes::new(lanes, since_ms).ok_or(RecordError::Kind { found: lanes })?
@@ -344,13 +345,13 @@ fn decode_op(reader: &mut Reader<'_>) -> Result<GroupOp, RecordError> {
         1 => GroupOp::Create {
             name: reader.text("name", GROUP_NAME_BYTES_MAX)?.into(),
             picture: reader.text("picture", GROUP_PICTURE_BYTES_MAX)?.into(),
-            members: reader.users(GROUP_MEMBERS_MAX)?,
+            members: reader.users(GROUP_CHANGE_MAX)?,
         },
         2 => GroupOp::Add {
-            users: reader.users(GROUP_MEMBERS_MAX)?,
+            users: reader.users(GROUP_CHANGE_MAX)?,
         },
         3 => GroupOp::Remove {
-            users: reader.users(GROUP_MEMBERS_MAX)?,
+            users: reader.users(GROUP_CHANGE_MAX)?,
         },
         4 => GroupOp::Leave,
         5 => GroupOp::Update {

@@ -3,7 +3,9 @@ use crate::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use crate::lanes::Lanes;
 use crate::limits::{BODY_BYTES_MAX, ENVELOPES_MAX};
 use crate::message::{Envelope, MessageType, Send};
+use crate::ownership::NodeName;
 use crate::pb;
+use crate::revocation::Revocation;
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -107,7 +109,7 @@ fn delivery(kind: DeliveryKind) -> DeliveryRecord {
 fn deliveries() -> Vec<DeliveryRecord> {
     vec![
         delivery(DeliveryKind::Message {
-            recipients: vec![user("a"), user(&"b".repeat(64))],
+            recipients: Audience::Listed(vec![user("a"), user(&"b".repeat(64))]),
             record: Bytes::from_static(b"\x00\xff record"),
             envelopes: vec![envelope("a", "x", b"secret")],
             sender_entry: Some((user("a"), device("x"))),
@@ -129,17 +131,84 @@ fn deliveries() -> Vec<DeliveryRecord> {
             read: Seq(8),
             ts_ms: 7,
         }),
-        delivery(DeliveryKind::Revoke {
-            user: user("a"),
-            device: None,
-            reason: "banned".into(),
+        delivery(DeliveryKind::Message {
+            recipients: Audience::Members { changed: true },
+            record: Bytes::from_static(b"record"),
+            envelopes: Vec::new(),
+            sender_entry: None,
         }),
-        delivery(DeliveryKind::Revoke {
-            user: user("a"),
-            device: Some(device("x")),
-            reason: String::new(),
+        delivery(DeliveryKind::Shard {
+            chat: chat("g:1"),
+            members: vec![
+                ShardMember {
+                    user: user("a"),
+                    spans: vec![(Seq(3), Some(Seq(5))), (Seq(7), None)],
+                },
+                ShardMember {
+                    user: user(&"b".repeat(64)),
+                    spans: Vec::new(),
+                },
+            ],
+        }),
+        delivery(DeliveryKind::Reference {
+            recipients: Audience::Listed(vec![user("a"), user("c")]),
+            envelopes: vec![envelope("c", "z", b"secret")],
+            sender_entry: Some((user("a"), device("x"))),
+            chat: chat("g:1"),
+            referred: Referred::to(9, b"\x00\xff record"),
+        }),
+        delivery(DeliveryKind::Reference {
+            recipients: Audience::Members { changed: false },
+            envelopes: vec![],
+            sender_entry: None,
+            chat: chat("g:1#63"),
+            referred: Referred::to(u64::MAX, b""),
         }),
     ]
+}
+
+fn body() -> BodyRecord {
+    BodyRecord {
+        key: delivery(deliveries()[0].kind.clone()).body_key(),
+        record: Bytes::from_static(b"\x00\xff record"),
+    }
+}
+
+fn revokes() -> Vec<DeliveryRecord> {
+    let all = [
+        Revocation::User {
+            user: user("a"),
+            until_ms: None,
+        },
+        Revocation::User {
+            user: user("a"),
+            until_ms: Some(u64::MAX),
+        },
+        Revocation::Device {
+            user: user("a"),
+            device: device("x"),
+            until_ms: Some(0),
+        },
+        Revocation::Device {
+            user: user("a"),
+            device: device("x"),
+            until_ms: None,
+        },
+        Revocation::Token {
+            jti: "ü/'".into(),
+            expires_at_ms: 9,
+        },
+        Revocation::Pardon { user: user("a") },
+    ];
+    let of = |revocation| {
+        delivery(DeliveryKind::Revoke {
+            user: user("a"),
+            number: 1 << 40,
+            revocation,
+            reason: "banned".into(),
+        })
+    };
+    all.map(of).into()
 }
 
 fn cursors() -> CursorRecord {
@@ -167,6 +236,12 @@ fn ephemerals() -> Vec<EphemeralRecord> {
             state: EphemeralPresence::Offline,
             last_seen_ms: 9,
         },
+        EphemeralRecord::Served(Served {
+            user: user("a"),
+            device: device("x"),
+            node: NodeName::new("edge-1").unwrap(),
+            began_ms: 7,
+        }),
     ]
 }
 
@@ -178,13 +253,14 @@ fn encodings() -> Vec<(Bytes, Decode)> {
     for record in sources() {
         all.push((record.encode(), |b| SourceRecord::decode(b).map(drop)));
     }
-    for record in deliveries() {
+    for record in deliveries().into_iter().chain(revokes()) {
         all.push((record.encode(), |b| DeliveryRecord::decode(b).map(drop)));
     }
     for record in ephemerals() {
         all.push((record.encode(), |b| EphemeralRecord::decode(b).map(drop)));
     }
     all.push((cursors().encode(), |b| CursorRecord::decode(b).map(drop)));
+    all.push((body().encode(), |b| BodyRecord::decode(b).map(drop)));
     all
 }
 
@@ -193,19 +269,20 @@ fn records_come_back_as_they_went_in() {
     for record in sources() {
         assert_eq!(SourceRecord::decode(&record.encode()), Ok(record));
     }
-    for record in deliveries() {
+    for record in deliveries().into_iter().chain(revokes()) {
         assert_eq!(DeliveryRecord::decode(&record.encode()), Ok(record));
     }
     for record in ephemerals() {
         assert_eq!(EphemeralRecord::decode(&record.encode()), Ok(record));
     }
     assert_eq!(CursorRecord::decode(&cursors().encode()), Ok(cursors()));
+    assert_eq!(BodyRecord::decode(&body().encode()), Ok(body()));
 }
 
 #[test]
 fn golden_bytes_of_a_delivery_record_hold() {
     let bytes = delivery(DeliveryKind::Message {
-        recipients: vec![user("al"), user("b")],
+        recipients: Audience::Listed(vec![user("al"), user("b")]),
         record: Bytes::from_static(b"REC"),
         envelopes: vec![envelope("b", "y", b"E")],
         sender_entry: Some((user("al"), device("x"))),
@@ -219,6 +296,54 @@ fn golden_bytes_of_a_delivery_record_hold() {
         3, 0, 0, 0, b'R', b'E', b'C',
     ];
     assert_eq!(&bytes[..], golden);
+}
+
+#[test]
+fn golden_bytes_of_a_reference_and_of_its_body_hold() {
+    let reference = delivery(DeliveryKind::Reference {
+        recipients: Audience::Listed(vec![user("al"), user("b")]),
+        envelopes: vec![envelope("b", "y", b"E")],
+        sender_entry: Some((user("al"), device("x"))),
+        chat: chat("g:1"),
+        referred: Referred::to(4, b"123456789"),
+    });
+    let golden: &[u8] = &[
+        1, 5, 3, 0, 5, 0, 0, 0, 77, 0, 0, 0, 0, 0, 2, 0, // head
+        2, 0, 0, 0, 5, 0, 0, 0, 2, b'a', b'l', 1, b'b', // recipients
+        2, b'a', b'l', 1, b'x', // sender
+        7, 0, 0, 0, 1, 1, 1, 0, b'b', b'y', b'E', // envelopes
+        3, b'g', b':', b'1', 4, 0, 0, 0, 0, 0, 0, 0, // chat, ordinal
+        9, 0, 0, 0, 0x26, 0x39, 0xf4, 0xcb, // length, CRC-32 (its check value)
+    ];
+    assert_eq!(&reference.encode()[..], golden);
+    let body = BodyRecord {
+        key: reference.body_key(),
+        record: Bytes::from_static(b"REC"),
+    };
+    let golden: &[u8] = &[
+        1, 1, 5, 0, 0, 0, 77, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, b'R', b'E', b'C',
+    ];
+    assert_eq!(&body.encode()[..], golden);
+}
+
+#[test]
+fn a_reference_means_one_record_and_no_other() {
+    let bytes = deliveries()[5].encode();
+    let view = DeliveryView::parse(&bytes).unwrap();
+    assert_eq!(view.body_key(), body().key);
+    let ViewKind::Reference(reference) = view.kind else {
+        panic!("not a reference");
+    };
+    assert_eq!(
+        reference.to.recipients().collect::<Vec<_>>(),
+        vec!["a", "c"]
+    );
+    assert_eq!(reference.to.sender(), Some(("a", "x")));
+    assert_eq!(reference.to.envelope("c", "z"), b"secret");
+    assert_eq!((reference.chat, reference.referred.ordinal), ("g:1", 9));
+    assert!(reference.referred.is(&body().record));
+    assert!(!reference.referred.is(b"\x00\xfe record"));
+    assert!(!reference.referred.is(b"\x00\xff recor"));
 }
 
 #[test]

@@ -6,9 +6,12 @@
 //! [`Session::reading`] on) or *live* (records are pushed as they come). Past its window it is behind
 //! again: a slow reader costs an offset.
 //!
+//! [`Bodies`] keeps what delivery records refer to, and what sessions wait for.
+//!
 //! [`resume`] decides whether a client goes on exactly where it was.
 
 mod action;
+mod bodies;
 mod frames;
 mod rate;
 pub mod resume;
@@ -18,6 +21,7 @@ mod tests;
 mod window;
 
 pub use action::Action;
+pub use bodies::{Bodies, Body, Fetch, Fetched, Found};
 pub use frames::refusal;
 pub use rate::Rate;
 pub use session::{Now, Offer, Session, Settings, Start, UserRates};

@@ -50,7 +50,8 @@ pub enum NotRecovered {
 }
 
 /// First half: everything that needs no look at the log's records. `last_offset` is the client's own
-/// word and outranks the token's position: it can only skip or repeat what is its own.
+/// word and outranks the token's position: it can only skip or repeat what is its own. `places`: (generation, partition) of
+/// the user's records now, and of those before them in the same log, where it has grown.
 ///
 /// # Errors
 /// The session begins unrecovered.
@@ -59,8 +60,7 @@ pub fn claim(
     token: &ResumeToken,
     user: &UserId,
     device: &DeviceId,
-    generation: u16,
-    partition: u32,
+    places: impl IntoIterator<Item = (u16, u32)>,
     wall_ms: u64,
 ) -> Result<Claim, NotRecovered> {
     if token.user != *user || token.device != *device {
@@ -69,7 +69,8 @@ pub fn claim(
     if token.expired(wall_ms) {
         return Err(NotRecovered::Expired);
     }
-    if token.generation != generation || token.partition != partition {
+    let of = (token.generation, token.partition);
+    if !places.into_iter().any(|place| place == of) {
         return Err(NotRecovered::Generation);
     }
     let from = match hello.last_offset {
@@ -138,9 +139,23 @@ mod tests {
             (&user, &device, 3, 5, 1_000, Err(NotRecovered::Expired)),
         ];
         for (user, device, generation, partition, now, expected) in cases {
-            let got = claim(&hello, &token(), user, device, generation, partition, now);
+            let place = [(generation, partition)];
+            let got = claim(&hello, &token(), user, device, place, now);
             assert_eq!(got.map(|c| c.from), expected);
         }
+    }
+
+    #[test]
+    fn a_token_of_the_generation_before_resumes_where_the_log_has_grown() {
+        let (hello, token) = (pb::Hello::default(), token());
+        let got = |places: &[(u16, u32)]| {
+            let places = places.iter().copied();
+            claim(&hello, &token, &token.user, &token.device, places, 0).map(|c| c.from)
+        };
+        assert_eq!(got(&[(4, 13), (3, 5)]), Ok(50));
+        assert_eq!(got(&[(4, 13), (3, 6)]), Err(NotRecovered::Generation));
+        assert_eq!(got(&[(5, 13), (4, 5)]), Err(NotRecovered::Generation));
+        assert_eq!(got(&[(4, 5)]), Err(NotRecovered::Generation), "no past");
     }
 
     #[test]
@@ -151,14 +166,21 @@ mod tests {
                 ..pb::Hello::default()
             };
             let token = token();
-            let got = claim(&hello, &token, &token.user, &token.device, 3, 5, 0);
+            let got = claim(&hello, &token, &token.user, &token.device, [(3, 5)], 0);
             assert_eq!(got.map(|c| c.from), from);
         }
         let hello = pb::Hello {
             last_offset: Some(u64::MAX),
             ..pb::Hello::default()
         };
-        let got = claim(&hello, &token(), &token().user, &token().device, 3, 5, 0);
+        let got = claim(
+            &hello,
+            &token(),
+            &token().user,
+            &token().device,
+            [(3, 5)],
+            0,
+        );
         assert_eq!(got, Err(NotRecovered::Ahead));
     }
 

@@ -272,6 +272,15 @@ impl Session {
         }
     }
 
+    /// Its records are read from another place from now on, where they have the same offsets: everything below `head` was
+    /// offered to it, and what comes next it reads.
+    pub fn read_anew(&mut self, head: u64) {
+        if self.phase == Phase::Live {
+            self.phase = Phase::Behind;
+            self.position = self.position.max(head);
+        }
+    }
+
     /// Reading has come to the end of the log, before `offset`: live from here on. Returns the
     /// offset for a CaughtUp, once after a resume or an adoption.
     pub fn at_end(&mut self, offset: u64) -> Option<u64> {

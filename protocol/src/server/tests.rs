@@ -591,3 +591,25 @@ fn a_refused_refresh_leaves_the_session_as_it_is() {
     assert_eq!(codes(&actions), [ErrorCode::Unauthenticated]);
     assert_eq!(close_code(&actions), None);
 }
+
+#[test]
+fn a_session_whose_records_are_read_elsewhere_goes_on_where_it_was() {
+    // Live, and everything below 120 was offered: its own last record is long ago.
+    let mut bench = Bench::live();
+    bench.session.read_anew(120);
+    assert_eq!(bench.session.reading(&SETTINGS), Some(120));
+    assert_eq!(bench.session.offer(&SETTINGS, 119, true), Offer::Old);
+    assert_eq!(bench.session.offer(&SETTINGS, 900, true), Offer::Later);
+    assert!(!bench.session.replaying(), "no second CaughtUp is owed");
+    assert_eq!(bench.session.at_end(900), None);
+    assert_eq!(bench.session.offer(&SETTINGS, 900, true), Offer::Send);
+    // One that was behind has its place, one that syncs its head.
+    let mut bench = Bench::new(Start::Resumed(100));
+    bench.session.read_anew(120);
+    assert_eq!(bench.session.reading(&SETTINGS), Some(100));
+    let mut bench = Bench::new(Start::Head(100));
+    bench.session.read_anew(120);
+    assert_eq!(bench.session.offer(&SETTINGS, 900, true), Offer::Syncing);
+    bench.ack(Ack::ADOPT);
+    assert_eq!(bench.session.reading(&SETTINGS), Some(100));
+}

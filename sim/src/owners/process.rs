@@ -125,6 +125,7 @@ impl Process {
             url: String::new(),
             plain_url: String::new(),
             link: String::new(),
+            lane: None,
         }
     }
 

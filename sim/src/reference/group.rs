@@ -33,6 +33,8 @@ pub(super) struct Group {
     pub(super) told: Vec<Told>,
     admins: Users,
     created: bool,
+    /// It has been larger than what records list.
+    giant: bool,
 }
 
 impl Group {
@@ -43,6 +45,7 @@ impl Group {
         actor: &UserId,
         id: ClientMsgId,
         op: &GroupOp,
+        listed_max: usize,
     ) -> Option<Users> {
         let before = self.members.clone();
         let creates = matches!(op, GroupOp::Create { .. });
@@ -53,6 +56,7 @@ impl Group {
         }
         self.make(ts_ms, actor, op)?;
         self.created = true;
+        self.giant |= self.spread.is_none() && self.members.len() > listed_max;
         if self.spread.is_some() {
             self.told.push(Told {
                 id,
@@ -87,7 +91,7 @@ impl Group {
                 return (others && self.admins.remove(user)).then_some(());
             }
             GroupOp::Relax { lanes } => {
-                if self.spread.is_some() {
+                if self.spread.is_some() || self.giant {
                     return None;
                 }
                 self.spread = Some(Spread {

@@ -46,11 +46,16 @@ pub(crate) struct Reference {
     came: BTreeSet<(ChatId, Key)>,
     /// What ingest has told lanes and must not have.
     faults: Vec<String>,
+    /// Members that records list, at most.
+    listed_max: usize,
 }
 
 impl Reference {
     pub(crate) fn of(cluster: &Cluster) -> Self {
-        let mut reference = Self::default();
+        let mut reference = Self {
+            listed_max: cluster.listed_max as usize,
+            ..Self::default()
+        };
         for others in [false, true] {
             for record in cluster.source.iter().flatten() {
                 let seq = Seq::new(1, record.offset);
@@ -111,7 +116,7 @@ impl Reference {
                 op,
             } => {
                 let group = self.groups.entry(chat.clone()).or_default();
-                if let Some(readers) = group.change(ts_ms, actor, *op_id, op) {
+                if let Some(readers) = group.change(ts_ms, actor, *op_id, op, self.listed_max) {
                     self.accept(chat, seq, *op_id, readers);
                 }
             }

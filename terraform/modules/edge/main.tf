@@ -21,6 +21,7 @@ locals {
         admin        = local.admin
         max_sessions = local.max_sessions[name]
         replay_mib   = min(4096, floor(host.memory_gib * 1024 / 8))
+        bodies_mib   = min(2048, floor(host.memory_gib * 1024 / 16))
         cluster      = var.cluster
         tls_names    = concat(["${name}.${var.cluster.domain}", "${var.cluster.client_name}.${var.cluster.domain}"], var.cluster.public_tls_names)
       })

@@ -36,6 +36,7 @@ fn pending_at(door: &Arc<Door>, tag: u64, done: &Arc<dyn Appended>) -> Arc<Pendi
         answered: AtomicBool::new(false),
         door: Arc::clone(door),
         bytes: VALUE.len(),
+        base: 0,
     })
 }
 

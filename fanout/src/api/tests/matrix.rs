@@ -54,6 +54,7 @@ fn operations() -> Vec<Operation> {
         op("POST", "/v1/groups", "/v1/groups", Some(json!({"name": "n", "members": ["bob"]})), [401, 201, 201, 201, 201]),
         op("GET", "/v1/groups/{chat}", "/v1/groups/g:crew", None, [401, 404, 200, 200, 200]),
         op("PATCH", "/v1/groups/{chat}", "/v1/groups/g:crew", Some(json!({"name": "n"})), [401, 404, 403, 200, 404]),
+        op("GET", "/v1/groups/{chat}/members", "/v1/groups/g:crew/members?after=alice&limit=2", None, [401, 404, 200, 200, 200]),
         op("POST", "/v1/groups/{chat}/members", "/v1/groups/g%3Acrew/members", Some(json!({"users": ["zoe"]})), [401, 404, 403, 200, 404]),
         op("DELETE", "/v1/groups/{chat}/members/{user}", "/v1/groups/g:crew/members/bob", None, [401, 404, 403, 200, 404]),
         op("PUT", "/v1/groups/{chat}/order", "/v1/groups/g:crew/order", Some(json!({"lanes": 8})), [401, 404, 403, 200, 404]),

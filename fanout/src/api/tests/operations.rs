@@ -1,12 +1,15 @@
 //! What the operations do, and what bad input gets.
 
-use super::{World, crew, seed_demo, world};
+use super::{World, crew, router, seed_demo, world};
 use crate::api::{BODY_BYTES_MAX, document};
+use crate::rig::flaky_log::{FlakyLog, Flaw};
 use crate::rig::{device, receipt, user};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use hawser_protocol::record::DeliveryKind;
+use hawser_protocol::revocation::Revocation;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 fn raw(method: &str, path: &str) -> axum::http::request::Builder {
     Request::builder().method(method).uri(path)
@@ -231,14 +234,21 @@ async fn g9_a_ban_voids_tokens_at_once_and_closes_live_sessions() {
     let revokes = |world: &World| {
         let all = world.rig.delivered().into_iter();
         let revoked = all.filter_map(|(_, record)| match record.kind {
-            DeliveryKind::Revoke { user, device, .. } => {
-                Some((user.to_string(), device.map(|d| d.to_string())))
-            }
+            DeliveryKind::Revoke {
+                number, revocation, ..
+            } => Some((number, revocation)),
             _ => None,
         });
-        revoked.collect::<Vec<_>>()
+        let mut revoked: Vec<_> = revoked.collect();
+        revoked.sort_by_key(|(place, _)| *place);
+        revoked
     };
-    assert_eq!(revokes(&world), [("alice".to_owned(), None)]);
+    let alice = user("alice");
+    let for_ever = Revocation::User {
+        user: alice.clone(),
+        until_ms: None,
+    };
+    assert_eq!(revokes(&world), [(1, for_ever)]);
     world
         .call("PATCH", "/v1/users/alice", Some("root"), ban(false))
         .await;
@@ -258,7 +268,50 @@ async fn g9_a_ban_voids_tokens_at_once_and_closes_live_sessions() {
         world.call("GET", "/v1/me", Some("bob"), None).await.name(),
         "revoked"
     );
-    assert!(revokes(&world).contains(&("bob".to_owned(), Some("phone".to_owned()))));
+    let told = revokes(&world);
+    let pardon = Revocation::Pardon { user: alice };
+    assert_eq!(told[1], (2, pardon), "so that a late ban is outdone");
+    let (place, Revocation::Device { device, .. }) = &told[2] else {
+        panic!("{told:?}");
+    };
+    assert_eq!((*place, device.as_str()), (3, "phone"));
+}
+
+#[tokio::test]
+async fn g9_where_the_log_refuses_a_ban_is_in_the_directory_and_the_answer_says_so() {
+    let world = crew().await;
+    let flaws = (0..3).map(|_| (0, Flaw::Full)).collect();
+    let mut services = world.services.clone();
+    services.log = Arc::new(FlakyLog::new(world.rig.log.clone(), flaws));
+    let world = World {
+        router: router(services),
+        ..world
+    };
+    let ban = Some(json!({ "banned": true }));
+    let answer = world
+        .call("PATCH", "/v1/users/alice", Some("root"), ban)
+        .await;
+    assert_eq!(
+        (answer.status, &answer.json()["banned"]),
+        (StatusCode::ACCEPTED, &json!(true))
+    );
+    let body = Some(json!({"user": "mallory"}));
+    let answer = world
+        .call("POST", "/v1/revocations", Some("root"), body)
+        .await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    let path = "/v1/users/bob/devices/phone";
+    let answer = world.call("DELETE", path, Some("bob"), None).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    for user in ["alice", "bob"] {
+        let refused = world.call("GET", "/v1/me", Some(user), None).await;
+        assert_eq!(refused.name(), "revoked");
+    }
+    let list = world.services.directory.revocations_after(0, 10).unwrap();
+    assert_eq!(list.len(), 3, "every process reads them there");
+    let delivered = world.rig.delivered().into_iter();
+    let told = delivered.filter(|(_, d)| matches!(d.kind, DeliveryKind::Revoke { .. }));
+    assert_eq!(told.count(), 0);
 }
 
 #[tokio::test]

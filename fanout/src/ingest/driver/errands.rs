@@ -70,7 +70,9 @@ impl Drop for Errands {
         state.0.clear();
         drop(state);
         self.queue.changed.notify_all();
-        for thread in self.threads.drain(..) {
+        // The last to let go of the driver may be an errand of one of these threads: it ends by itself.
+        let this = std::thread::current().id();
+        for thread in self.threads.drain(..).filter(|t| t.thread().id() != this) {
             if thread.join().is_err() {
                 tracing::error!("a thread of ingest panicked");
             }

@@ -46,7 +46,7 @@ impl Questions {
                         true => false,
                         false => all.firsts.insert(chat.clone(), seq).is_none(),
                     },
-                    Ask::HeadBefore(..) => true,
+                    Ask::HeadBefore(..) | Ask::Member(..) => true,
                     Ask::Group(chat) => groups.insert(chat.clone()),
                     Ask::Dedup(user, device, chat, id) => {
                         dedups.insert((user.clone(), device.clone(), chat.clone(), *id))
@@ -114,6 +114,9 @@ pub(super) struct Prefetched<'a> {
 impl Store for Prefetched<'_> {
     fn write(&self, ops: &[StoreOp]) -> Result<(), StoreError> {
         self.store.write(ops)
+    }
+    fn ask(&self, asks: &[Ask]) -> Result<Vec<Answer>, StoreError> {
+        self.store.ask(asks)
     }
     fn head(&self, chat: &ChatId) -> Result<ChatHead, StoreError> {
         match self.known.heads.get(chat) {

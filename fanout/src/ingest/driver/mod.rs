@@ -12,6 +12,7 @@
 //! skipped.
 
 mod bell;
+mod bodies;
 mod errands;
 mod hot;
 mod known;

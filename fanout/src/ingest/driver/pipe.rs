@@ -1,6 +1,7 @@
 //! The records of one partition between judged and committed: stored in any order, delivered in offset order.
 
-use hawser_engines::log::Produce;
+use bytes::Bytes;
+use hawser_engines::log::{Produce, Topic};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -12,23 +13,47 @@ pub(super) struct Flight {
     pub(super) judged: Instant,
     /// What is to be given to the log yet, in order.
     pub(super) produce: VecDeque<Produce>,
+    /// What those refer to, to be sent before them.
+    pub(super) body: Option<Bytes>,
     stored: Option<Instant>,
     /// All of it was given to the log.
     given: Option<Instant>,
     unacknowledged: usize,
+    /// What of it is kept must be on the log before anything of it is delivered.
+    keeps: bool,
 }
 
 impl Flight {
     pub(super) fn new(offset: u64, timestamp_ms: u64, judged: Instant, out: Vec<Produce>) -> Self {
         Self {
+            keeps: out.iter().any(|record| record.topic == Topic::Shards),
             offset,
             timestamp_ms,
             judged,
             produce: out.into(),
+            body: None,
             stored: None,
             given: None,
             unacknowledged: 0,
         }
+    }
+
+    /// With what its records refer to.
+    pub(super) fn with_body(mut self, body: Option<Bytes>) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// The next record for the log; `Err`: what was given has to be acknowledged before it.
+    pub(super) fn next(&mut self) -> Option<Result<Produce, ()>> {
+        let next = self.produce.front()?;
+        if self.keeps && next.topic != Topic::Shards {
+            if self.unacknowledged > 0 {
+                return Some(Err(()));
+            }
+            self.keeps = false;
+        }
+        Some(Ok(next.clone()))
     }
 
     /// The first of what it produces was given to the log.
@@ -153,8 +178,6 @@ impl Pipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-    use hawser_engines::log::Topic;
     use proptest::prelude::*;
 
     fn flight(offset: u64) -> Flight {

@@ -1,6 +1,9 @@
 //! Which partitions of `chat-messages` a driver ingests: what its process owns.
 
 use super::bell::{Bell, lock};
+use crate::ingest::reference::BodyLanes;
+use hawser_engines::log::Produce;
+use hawser_protocol::ownership::Table;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +22,7 @@ struct Inner {
     version: AtomicU64,
     in_place: AtomicBool,
     bells: Mutex<Vec<Arc<Bell>>>,
+    lanes: BodyLanes,
 }
 
 impl IngestShare {
@@ -39,6 +43,16 @@ impl IngestShare {
     /// Whether the process has its place among the others, so that it may own something.
     pub fn set_in_place(&self, in_place: bool) {
         self.0.in_place.store(in_place, Ordering::Release);
+    }
+
+    /// Takes what a table of owners says about who reads which lane of `bodies`.
+    pub fn learn_lanes(&self, table: &Table) {
+        self.0.lanes.learn(table);
+    }
+
+    /// The lanes of those whom these records are for.
+    pub(super) fn lanes<'p>(&self, records: impl Iterator<Item = &'p Produce>) -> BTreeSet<u32> {
+        self.0.lanes.of(records)
     }
 
     pub(super) fn is_in_place(&self) -> bool {

@@ -65,6 +65,8 @@ pub(super) struct Source {
     partition: u32,
     generation: u16,
     config: IngestConfig,
+    /// The generation of `delivery` that plans are for.
+    delivery: u16,
     address: Address,
     done: Arc<dyn Appended>,
     phase: Phase,
@@ -103,7 +105,7 @@ impl Source {
         shared: &Arc<Shared>,
         bell: &Arc<Bell>,
         (partition, source): (u32, usize),
-        (config, generation): (IngestConfig, u16),
+        (config, generation, delivery): (IngestConfig, u16, u16),
         now: Instant,
     ) -> Self {
         let address = Address {
@@ -118,6 +120,7 @@ impl Source {
             partition,
             generation,
             config,
+            delivery,
             address,
             done,
             phase: match shared.config.share {
@@ -423,12 +426,8 @@ impl Source {
             .stages
             .took(Stage::Judge, now.saturating_duration_since(self.asked));
         let produce = std::mem::take(&mut plan.produce);
-        self.pipe.push(Flight::new(
-            record.offset,
-            record.timestamp_ms,
-            now,
-            produce,
-        ))
+        let flight = Flight::new(record.offset, record.timestamp_ms, now, produce);
+        self.pipe.push(flight.with_body(plan.body.take()))
     }
 
     /// Does what a write is to do next.
@@ -440,7 +439,7 @@ impl Source {
                 let (shared, address) = (Arc::clone(&self.shared), self.address.clone());
                 self.shared.changes.run(move || {
                     let mut all = groups.iter();
-                    let shown = all.try_for_each(|(g, seq)| shared.directory.apply_group(g, *seq));
+                    let shown = all.try_for_each(|(g, seq)| shared.directory.show_group(g, *seq));
                     address.tell(News::Shown(id, shown));
                 });
             }

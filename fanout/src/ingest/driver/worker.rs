@@ -28,13 +28,15 @@ impl Worker {
     /// Until the end, or until the log has another generation: its offsets and partitions are others.
     fn generation(&self) {
         let generation = self.shared.log.generation(Topic::ChatMessages);
+        let mut delivery = self.shared.log.shape(Topic::Delivery);
         let mut config = self.shared.config.ingest;
         config.source_partitions = self.shared.log.partitions(Topic::ChatMessages);
+        config.delivery_partitions = delivery.partitions;
         if self.shared.began(generation) {
             let partitions = config.source_partitions;
             tracing::info!(generation, partitions, "ingest begins on chat-messages");
         }
-        let mut sources = self.sources(config, generation);
+        let mut sources = self.sources(config, generation, delivery.generation);
         let mut timeout = Duration::ZERO;
         let mut seen = None;
         while !self.shared.stopped() {
@@ -45,6 +47,11 @@ impl Worker {
                 tracing::info!("chat-messages has another generation");
                 break;
             }
+            let shape = self.shared.log.shape(Topic::Delivery);
+            if shape.generation != delivery.generation {
+                (delivery, config.delivery_partitions) = (shape, shape.partitions);
+                self.plan_anew(&mut sources, config, shape.generation);
+            }
             timeout = self.turn(&mut sources, false);
         }
         let until = Instant::now() + DRAIN;
@@ -53,6 +60,18 @@ impl Worker {
             self.news(&mut sources, timeout);
         }
         sources.iter_mut().for_each(Source::commit_last);
+    }
+
+    /// `delivery` has grown: what is not in its log yet goes to other partitions.
+    fn plan_anew(&self, sources: &mut [Source], config: IngestConfig, delivery: u16) {
+        if self.index == 0 {
+            let partitions = config.delivery_partitions;
+            tracing::info!(generation = delivery, partitions, "delivery has grown");
+        }
+        let now = Instant::now();
+        for source in sources {
+            source.plan_anew(config, delivery, now);
+        }
     }
 
     /// Takes up what has become ours since the version that was seen, and gives up what has not.
@@ -70,13 +89,14 @@ impl Worker {
         }
     }
 
-    fn sources(&self, config: IngestConfig, generation: u16) -> Vec<Source> {
+    fn sources(&self, config: IngestConfig, generation: u16, delivery: u16) -> Vec<Source> {
         let threads = self.shared.config.threads;
         let mine = (0..config.source_partitions).filter(|p| p % threads == self.index);
         let now = Instant::now();
         let all = mine.enumerate().map(|(index, partition)| {
             let place = (partition, index);
-            Source::new(&self.shared, &self.bell, place, (config, generation), now)
+            let log = (config, generation, delivery);
+            Source::new(&self.shared, &self.bell, place, log, now)
         });
         all.collect()
     }

@@ -5,7 +5,7 @@
 
 use crate::ingest::Plan;
 use ahash::AHashMap;
-use hawser_engines::directory::Group;
+use hawser_engines::directory::GroupNews;
 use hawser_engines::store::StoreOp;
 use hawser_protocol::ids::{ChatId, Seq};
 use std::collections::{BTreeMap, VecDeque};
@@ -22,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Next {
     /// Shows the directory these groups.
-    Show(Vec<(Group, Seq)>),
+    Show(Vec<(GroupNews, Seq)>),
     /// Writes this.
     Store(Vec<StoreOp>),
     /// Nothing: these flights are stored.
@@ -32,7 +32,7 @@ pub(super) enum Next {
 #[derive(Debug)]
 struct Write {
     flights: Vec<u64>,
-    groups: Vec<(Group, Seq)>,
+    groups: Vec<(GroupNews, Seq)>,
     /// Parts, each written once the one before it is stored.
     parts: VecDeque<Vec<StoreOp>>,
     /// The chat that it changes.

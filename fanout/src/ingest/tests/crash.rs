@@ -2,15 +2,18 @@
 //! same store and to the same deliveries, some of them repeated.
 
 use super::Bench;
-use crate::ingest::Core;
+use crate::ingest::{Core, IngestConfig};
 use crate::rig::engine::CONFIG;
 use crate::rig::memory_store::{MemoryStore, Rows};
 use crate::rig::{create, deliveries, group_op, plain, receipt, sent, user, users};
-use hawser_engines::directory::Group;
+use hawser_engines::directory::{Group, GroupNews};
 use hawser_engines::log::{Produce, Record};
 use hawser_engines::store::Store;
 use hawser_protocol::ids::{ChatId, Seq, UserId};
-use hawser_protocol::record::{DeliveryKind, DeliveryRecord, GroupOp, SourceRecord};
+use hawser_protocol::record::{
+    DeliveryKind, DeliveryRecord, DeliveryView, GroupOp, SourceRecord, ViewKind,
+};
+use hawser_protocol::shards::ShardTable;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,14 +57,26 @@ struct Run {
     delivered: BTreeMap<u32, Vec<DeliveryRecord>>,
 }
 
-fn show(groups: &mut BTreeMap<String, Group>, seen: &[(Group, Seq)]) {
-    for (group, seq) in seen {
-        if groups
-            .get(&group.chat)
-            .is_none_or(|old| old.write_seq < seq.0)
-        {
-            groups.insert(group.chat.clone(), group.clone());
+fn show(groups: &mut BTreeMap<String, Group>, seen: &[(GroupNews, Seq)]) {
+    for (news, seq) in seen {
+        let chat = match news {
+            GroupNews::Whole(group) => &group.chat,
+            GroupNews::Touched(delta) => &delta.chat,
+        };
+        let old = groups.get(chat).filter(|old| old.write_seq >= seq.0);
+        if old.is_some() {
+            continue;
         }
+        let mut group = match news {
+            GroupNews::Whole(group) => group.clone(),
+            GroupNews::Touched(delta) => {
+                let mut group = groups.get(chat).cloned().unwrap_or_default();
+                group.apply(delta);
+                group
+            }
+        };
+        group.write_seq = seq.0;
+        groups.insert(chat.clone(), group);
     }
 }
 
@@ -74,13 +89,14 @@ fn deliver(delivered: &mut BTreeMap<u32, Vec<DeliveryRecord>>, produce: &[Produc
 /// Judges records in batches of `batch`; the store is written per batch. Ends early where `crash`
 /// says: (records judged and stored, how many of the last batch's deliveries got out).
 fn run(
+    config: IngestConfig,
     records: &[(u32, Record)],
     batch: usize,
     store: &MemoryStore,
     out: &mut Run,
     crash: Option<(usize, usize)>,
 ) {
-    let mut core = Core::new(CONFIG, 1);
+    let mut core = Core::new(config, 1);
     let mut done = 0;
     for chunk in records.chunks(batch) {
         let plans: Vec<_> = chunk
@@ -143,10 +159,36 @@ fn apart(records: Vec<DeliveryRecord>) -> (Vec<DeliveryRecord>, Vec<Told>) {
                 (chat, user, delivered, read),
                 recipients.into_iter().collect(),
             )),
+            // Told once more, it tells of later changes too.
+            DeliveryKind::Shard { .. } => {}
             _ => others.push(record),
         }
     }
     (others, told)
+}
+
+/// What an edge knows of edge-sharded groups once it has read all: chat, user, and the seqs that are theirs.
+fn shards(records: &[DeliveryRecord]) -> Vec<(ChatId, UserId, Vec<u64>)> {
+    let mut table = ShardTable::default();
+    let mut all = BTreeSet::new();
+    for record in records {
+        let value = record.encode();
+        let DeliveryKind::Shard { chat, members } = &record.kind else {
+            continue;
+        };
+        all.extend(members.iter().map(|m| (chat.clone(), m.user.clone())));
+        if let ViewKind::Shard(shard) = DeliveryView::parse(&value).unwrap().kind {
+            table.apply(&shard, |_| true);
+        }
+    }
+    let seqs = |chat: &ChatId, user: &UserId| {
+        let has =
+            |offset: &u64| table.has(chat.as_str(), user.as_str(), Seq::new(1, *offset), false);
+        (0..100).filter(has).collect()
+    };
+    all.into_iter()
+        .map(|(chat, user)| (chat.clone(), user.clone(), seqs(&chat, &user)))
+        .collect()
 }
 
 proptest! {
@@ -157,25 +199,28 @@ proptest! {
         sources in proptest::collection::vec(source(), 1..60),
         (batch, again) in (1usize..20, 1usize..20),
         (stored, back, got_out) in (0usize..60, 0usize..60, 0usize..12),
+        listed_max in proptest::sample::select(vec![1u32, 2, 10_000]),
     ) {
+        let config = IngestConfig { listed_max, ..CONFIG };
         let mut bench = Bench::new();
         let records: Vec<_> = sources.iter().map(|s| bench.place(s)).collect();
         let mut whole = Run::default();
-        run(&records, batch, &MemoryStore::default(), &mut whole, None);
+        run(config, &records, batch, &MemoryStore::default(), &mut whole, None);
 
         let store = MemoryStore::default();
         let mut crashed = Run::default();
         let stored = stored.min(records.len());
-        run(&records, batch, &store, &mut crashed, Some((stored, got_out)));
+        run(config, &records, batch, &store, &mut crashed, Some((stored, got_out)));
         // The commit never is beyond what was delivered whole: the batches before the last.
         let written = stored.div_ceil(batch).max(1) * batch;
         let from = (written.min(records.len()).saturating_sub(batch)).saturating_sub(back);
-        run(&records[from..], again, &store, &mut crashed, None);
+        run(config, &records[from..], again, &store, &mut crashed, None);
 
         prop_assert_eq!(&crashed.rows, &whole.rows);
         prop_assert_eq!(&crashed.groups, &whole.groups);
         for (partition, records) in &whole.delivered {
             let got = crashed.delivered.get(partition).cloned().unwrap_or_default();
+            prop_assert_eq!(shards(&got), shards(records), "partition {}", partition);
             let (got, receipts) = apart(seen(&got));
             let (wanted, told) = apart(records.clone());
             prop_assert_eq!(got, wanted, "partition {}", partition);
@@ -190,12 +235,14 @@ proptest! {
     fn plans_do_not_depend_on_how_records_are_batched(
         sources in proptest::collection::vec(source(), 1..60),
         (one, other) in (1usize..60, 1usize..60),
+        listed_max in proptest::sample::select(vec![1u32, 2, 10_000]),
     ) {
+        let config = IngestConfig { listed_max, ..CONFIG };
         let mut bench = Bench::new();
         let records: Vec<_> = sources.iter().map(|s| bench.place(s)).collect();
         let (mut a, mut b) = (Run::default(), Run::default());
-        run(&records, one, &MemoryStore::default(), &mut a, None);
-        run(&records, other, &MemoryStore::default(), &mut b, None);
+        run(config, &records, one, &MemoryStore::default(), &mut a, None);
+        run(config, &records, other, &MemoryStore::default(), &mut b, None);
         prop_assert_eq!(a, b);
     }
 }

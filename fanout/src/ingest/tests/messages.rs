@@ -17,7 +17,7 @@ use hawser_protocol::limits::{
 };
 use hawser_protocol::message::{MessageRecord, MessageType};
 use hawser_protocol::partition::partition;
-use hawser_protocol::record::{DeliveryKind, GroupOp, SourceRecord};
+use hawser_protocol::record::{Audience, DeliveryKind, GroupOp, SourceRecord};
 use std::collections::BTreeSet;
 
 fn rows(store: &dyn Store, of: &str) -> Vec<MessageRecord> {
@@ -167,7 +167,7 @@ fn one_record_per_touched_partition_with_the_sender_entry_in_the_senders() {
     let mut seen = BTreeSet::new();
     for (at, record) in &all {
         let DeliveryKind::Message {
-            recipients,
+            recipients: Audience::Listed(recipients),
             envelopes,
             sender_entry,
             ..

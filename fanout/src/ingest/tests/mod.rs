@@ -3,13 +3,15 @@
 mod crash;
 mod drive;
 mod generation;
+mod giant;
 mod groups;
 mod lanes;
 mod messages;
 mod pipeline;
+mod references;
 mod shared;
 
-use crate::ingest::{Core, Plan, Verdict};
+use crate::ingest::{Core, IngestConfig, Plan, Verdict};
 use crate::rig::engine::{CONFIG, PARTITIONS};
 use crate::rig::memory_store::MemoryStore;
 use crate::rig::{at, deliveries, gist};
@@ -28,8 +30,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(CONFIG)
+    }
+
+    fn with(config: IngestConfig) -> Self {
         Self {
-            core: Core::new(CONFIG, 1),
+            core: Core::new(config, 1),
             store: MemoryStore::default(),
             next: vec![10; PARTITIONS as usize],
         }

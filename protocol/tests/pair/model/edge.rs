@@ -248,7 +248,7 @@ impl World {
         let token = ResumeKey::new(&KEY).open(&hello.resume_token).ok()?;
         let wall_ms = self.now().wall_ms;
         let generation = self.cluster.generation;
-        let claim = resume::claim(hello, &token, user, device, generation, 0, wall_ms).ok()?;
+        let claim = resume::claim(hello, &token, user, device, [(generation, 0)], wall_ms).ok()?;
         let log = resume::LogState {
             generation,
             partition: 0,

@@ -1,6 +1,7 @@
 //! How a session ends: because something failed, because the partition is another's now, or at the end of all.
 
 use super::{Failed, Phase, RETRY_FIRST, RETRY_MAX, Source, core};
+use crate::ingest::IngestConfig;
 use crate::ingest::driver::DRAIN;
 use crate::ingest::driver::bell::lock;
 use crate::ingest::driver::known::Known;
@@ -100,6 +101,22 @@ impl Source {
         self.forget();
         self.phase = Phase::Rest(now + self.backoff);
         self.backoff = (self.backoff * 2).min(RETRY_MAX);
+    }
+
+    /// `delivery` has another generation: what was planned for the one before, and is not in it, never will be. Begins again
+    /// from the last commit.
+    pub(in crate::ingest::driver) fn plan_anew(
+        &mut self,
+        config: IngestConfig,
+        delivery: u16,
+        now: Instant,
+    ) {
+        (self.config, self.delivery) = (config, delivery);
+        self.forget();
+        self.backoff = RETRY_FIRST;
+        if !matches!(self.phase, Phase::Away) {
+            self.phase = Phase::Rest(now);
+        }
     }
 
     /// Ends the session; news of it are nobody's.

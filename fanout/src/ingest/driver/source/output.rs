@@ -15,8 +15,20 @@ impl Source {
     /// Gives the log what is stored, in offset order.
     pub(super) fn deliver(&mut self, now: Instant) -> Result<(), Failed> {
         while let Some((no, stored, flight)) = self.pipe.ready() {
-            while let Some(record) = flight.produce.front().cloned() {
-                match self.shared.log.produce(record, no, &self.done) {
+            if let Some(body) = flight.body.take() {
+                self.shared.send_body(&body, &flight.produce);
+            }
+            while let Some(record) = flight.next() {
+                // Its acknowledgements wake us.
+                let Ok(record) = record else {
+                    return Ok(());
+                };
+                let log = &self.shared.log;
+                let given = match record.topic {
+                    Topic::Delivery => log.produce_in(self.delivery, record, no, &self.done),
+                    _ => log.produce(record, no, &self.done),
+                };
+                match given {
                     Ok(()) => {
                         self.refused_since = None;
                         flight.gave();
