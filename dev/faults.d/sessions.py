@@ -10,8 +10,8 @@ import time
 import client
 import system
 from attacks import Grown, places
-from run import Run, balanced, delivery_s, pick, resumed, wait
-from timeline import median, quantile
+from run import Run, balanced, delivery_s, paired_ratio, pick, resumed, wait
+from timeline import quantile
 
 MIB = 1 << 20
 
@@ -244,21 +244,12 @@ def f10(options, seed):
 
 def judge_f10(run, timeline, slow, windows, told):
     behind, blocked, returned, closed = told
-    ratios, without, beside = [], [], []
-    for quiet, harmed, over in windows:
-        good = quantile(delivery_s(timeline.sent(quiet, harmed)), 0.99)
-        bad = quantile(delivery_s(timeline.sent(harmed, over)), 0.99)
-        if good and bad:
-            ratios.append(bad / good)
-            without.append(good)
-            beside.append(bad)
-    ratio = median(ratios)
-    run.found |= {"pairs": len(ratios), "ratio": ratio, "spread": [min(ratios, default=None), max(ratios, default=None)],
-                  "p99_s": median(without), "p99_beside_slow_readers_s": median(beside), "lagging": behind,
-                  "sockets_full": blocked, "closed_as_slow": closed, "resumed": sum(reader.resumes for reader in slow), "recovery_s": 0.0,
+    ratio = paired_ratio(run, timeline, windows, "p99_beside_slow_readers_s")
+    run.found |= {"lagging": behind, "sockets_full": blocked, "closed_as_slow": closed,
+                  "resumed": sum(reader.resumes for reader in slow), "recovery_s": 0.0,
                   "closes": [code for reader in slow for code in reader.closes], "shown": [len(reader.shown) for reader in slow]}
     bound = 1.1 if run.options.full else 2.0
-    run.expect(f"others' Send → Deliver p99 beside slow readers over without, median of {len(ratios)} pairs, ≤ {bound}",
+    run.expect(f"others' Send → Deliver p99 beside slow readers over without, median of {run.found['pairs']} pairs, ≤ {bound}",
                ratio is not None and ratio <= bound, ratio, timed=True)
     run.expect("some were behind each time, or their sockets full", all(map(max, behind, blocked)), [behind, blocked])
     run.expect("and have everything once they read again, half of them over a new connection", all(count == len(slow) for count in returned), returned)

@@ -199,6 +199,20 @@ pub struct Page {
     pub bytes_max: usize,
 }
 
+impl Page {
+    /// The row of this ordinal alone.
+    #[must_use]
+    pub fn one(ordinal: u64) -> Self {
+        Self {
+            from: ordinal,
+            to: ordinal,
+            backwards: false,
+            limit: 1,
+            bytes_max: usize::MAX,
+        }
+    }
+}
+
 /// Something that a caller will ask for, so that an adapter may fetch many at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {

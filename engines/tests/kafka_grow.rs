@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use support::kafka::{brokers, config};
+use support::kafka::{brokers, config, grow_stopped_after};
 use support::{NoWake, PATIENCE, append};
 
 /// What ingest saw of a chat: (generation, partition, offset, number), in the order in which it came.
@@ -278,17 +278,7 @@ fn a_growth_interrupted_at_any_step_goes_on_when_it_is_run_again() {
     let node = Arc::new(KafkaLog::open(config.clone()).unwrap());
     let sender = Sender::start(&node, "g:one");
     std::thread::sleep(Duration::from_millis(500));
-    let stop_at = |number: usize| {
-        let mut steps = 0;
-        let outcome = grow(config.clone(), Topic::ChatMessages, 8, &mut |_| {
-            steps += 1;
-            if steps > number {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        });
-        assert_eq!(outcome, Err(GrowError::Stopped), "after {number} steps");
-    };
+    let stop_at = |steps| grow_stopped_after(&config, Topic::ChatMessages, steps);
     // Claimed, made: nobody notices.
     stop_at(0);
     stop_at(1);

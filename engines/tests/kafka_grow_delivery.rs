@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use support::kafka::{brokers, config};
+use support::kafka::{brokers, config, grow_stopped_after};
 use support::{NoWake, PATIENCE, append, outcomes, read_all};
 
 const DELIVERY: Topic = Topic::Delivery;
@@ -346,17 +346,7 @@ fn a_growth_interrupted_at_any_step_goes_on_when_it_is_run_again() {
     let config = config(&brokers, "resume");
     let node = Arc::new(KafkaLog::open(config.clone()).unwrap());
     let mut writer = Writer::start(&node, "one".to_owned());
-    let stop_at = |number: usize| {
-        let mut steps = 0;
-        let outcome = grow(config.clone(), DELIVERY, 8, &mut |_| {
-            steps += 1;
-            if steps > number {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        });
-        assert_eq!(outcome, Err(GrowError::Stopped), "after {number} steps");
-    };
+    let stop_at = |steps| grow_stopped_after(&config, DELIVERY, steps);
     // Claimed, made: nobody notices, and another growth waits for its turn.
     stop_at(0);
     stop_at(1);

@@ -4,33 +4,21 @@ mod support;
 
 use hawser_gateway::counters::{Counter, Gauge};
 use hawser_gateway::node::NodeHandle;
-use hawser_gateway::node::config::ClusterConfig;
-use hawser_protocol::ownership::NodeName;
 use std::io::{Read, Write};
 use support::client::{Client, Closed, Resume, Target};
-use support::cluster::{eventually, relocated, url};
+use support::cluster::{eventually, member, relocated, stay, url};
 use support::{Node, dm};
 
 /// Short, so that the tests are.
 const LEASE_MS: u64 = 900;
 
-fn member(name: &str) -> Option<ClusterConfig> {
-    Some(ClusterConfig {
-        name: NodeName::new(name).expect("a name"),
-        weight: 100,
-        lease_ms: LEASE_MS,
-        plain_url: String::new(),
-        link: String::new(),
-    })
-}
-
 /// Node `a` of the harness and `b` beside it, each with its half.
 fn two(drain_ms: u64) -> (Node, NodeHandle, Target) {
     let a = Node::with(
         |_| (),
-        |n| (n.cluster, n.drain_ms) = (member("a"), drain_ms),
+        |n| (n.cluster, n.drain_ms) = (member("a", LEASE_MS), drain_ms),
     );
-    let (b, at_b) = a.beside(|n| (n.cluster, n.drain_ms) = (member("b"), drain_ms));
+    let (b, at_b) = a.beside(|n| (n.cluster, n.drain_ms) = (member("b", LEASE_MS), drain_ms));
     let owned = |handle: &NodeHandle| handle.counters().sum(Gauge::PartitionsOwned);
     eventually("each has its half", || {
         owned(a.handle()) == 8 && owned(&b) == 8
@@ -58,14 +46,7 @@ fn a_user_is_sent_to_the_owner_or_served_as_a_guest_and_messages_go_between() {
     let mut at_home = a.live_at(&at_b, &alice, "phone");
     let mut bob_there = a.live(&bob, "phone");
     // Another device of hers that cannot go elsewhere.
-    let token = a.token(&alice, "watch");
-    let resume = Resume {
-        live_only: true,
-        stays: true,
-        ..Resume::default()
-    };
-    let mut guest = Client::connect(&a.plain, &token, "watch", resume);
-    guest.caught_up();
+    let mut guest = stay(&a, &a.plain, &alice, "watch");
     let id = bob_there.send(&dm(&alice, &bob), b"to both of you");
     assert_eq!(bob_there.result(id).error, 0);
     assert_eq!(&*at_home.deliver().record.body, b"to both of you");
@@ -81,16 +62,7 @@ fn f20_of_two_sessions_of_a_device_on_two_nodes_the_older_gives_way() {
     let (a, b, at_b) = two(500);
     let alice = user_sent(&a, &a.plain, &at_b);
     let displaced = |handle: &NodeHandle| handle.counters().total(Counter::SessionsDisplaced);
-    let as_guest = |device: &str| {
-        let resume = Resume {
-            live_only: true,
-            stays: true,
-            ..Resume::default()
-        };
-        let mut guest = Client::connect(&a.plain, &a.token(&alice, device), device, resume);
-        guest.caught_up();
-        guest
-    };
+    let as_guest = |device: &str| stay(&a, &a.plain, &alice, device);
     let mut watch = as_guest("watch");
     let mut at_home = a.live_at(&at_b, &alice, "phone");
     // As somebody who has the token does it: at the node that does not own the partition.
@@ -115,16 +87,7 @@ fn a_node_reads_what_it_owns_and_what_it_has_guests_of_and_nothing_else() {
         read(a.handle()) == 8 && read(&b) == 8
     });
     let alice = user_sent(&a, &a.plain, &at_b);
-    let as_guest = |device: &str| {
-        let resume = Resume {
-            live_only: true,
-            stays: true,
-            ..Resume::default()
-        };
-        let mut guest = Client::connect(&a.plain, &a.token(&alice, device), device, resume);
-        guest.caught_up();
-        guest
-    };
+    let as_guest = |device: &str| stay(&a, &a.plain, &alice, device);
     for _ in 0..2 {
         let (mut phone, mut watch) = (as_guest("phone"), as_guest("watch"));
         eventually("the guests' too", || read(a.handle()) == 9);
@@ -166,13 +129,13 @@ fn a_draining_node_sends_its_sessions_to_the_node_that_takes_its_partitions() {
 
 #[test]
 fn a_session_whose_partition_gets_another_owner_is_told_to_go_there_and_lives_on() {
-    let a = Node::with(|_| (), |n| n.cluster = member("a"));
+    let a = Node::with(|_| (), |n| n.cluster = member("a", LEASE_MS));
     eventually("it owns all", || {
         a.handle().counters().sum(Gauge::PartitionsOwned) == 16
     });
     let users: Vec<String> = (0..32).map(|i| format!("user{i}")).collect();
     let mut sessions: Vec<Client> = users.iter().map(|user| a.live(user, "phone")).collect();
-    let (b, at_b) = a.beside(|n| n.cluster = member("b"));
+    let (b, at_b) = a.beside(|n| n.cluster = member("b", LEASE_MS));
     eventually("half of it moves", || {
         b.counters().sum(Gauge::PartitionsOwned) == 8
     });

@@ -6,15 +6,13 @@ use hawser_engines::log::Topic;
 use hawser_gateway::config::Config;
 use hawser_gateway::counters::{Counter, Gauge};
 use hawser_gateway::node::NodeHandle;
-use hawser_gateway::node::config::ClusterConfig;
 use hawser_protocol::frame::{ClientFrame, ServerFrame};
 use hawser_protocol::ids::ChatId;
 use hawser_protocol::message::{MessageRecord, MessageType};
-use hawser_protocol::ownership::NodeName;
 use hawser_protocol::pb;
 use hawser_protocol::record::{Audience, DeliveryKind, DeliveryRecord, GroupOp};
-use support::client::{Client, Resume};
-use support::cluster::eventually;
+use support::client::Client;
+use support::cluster::{eventually, member, stay};
 use support::groups::{change, create, users};
 use support::{Node, dm};
 
@@ -158,20 +156,10 @@ fn what_was_missed_of_a_giant_group_comes_from_the_ring_the_log_and_after_a_rest
     assert_eq!(square.member_count, 8);
 }
 
-fn member(name: &str) -> Option<ClusterConfig> {
-    Some(ClusterConfig {
-        name: NodeName::new(name).expect("a name"),
-        weight: 100,
-        lease_ms: 900,
-        plain_url: String::new(),
-        link: String::new(),
-    })
-}
-
 #[test]
 fn a_node_that_takes_partitions_over_knows_who_is_in_the_giant_groups_there() {
-    let a = Node::with(small, |n| n.cluster = member("a"));
-    let (b, _) = a.beside(|n| n.cluster = member("b"));
+    let a = Node::with(small, |n| n.cluster = member("a", 900));
+    let (b, _) = a.beside(|n| n.cluster = member("b", 900));
     let owned = |handle: &NodeHandle| handle.counters().sum(Gauge::PartitionsOwned);
     eventually("each has its half", || {
         owned(a.handle()) == 8 && owned(&b) == 8
@@ -186,16 +174,7 @@ fn a_node_that_takes_partitions_over_knows_who_is_in_the_giant_groups_there() {
     eventually("one has all", || {
         owned(a.handle()) == 16 && known(a.handle()) == 8 + DEMO
     });
-    let resume = || Resume {
-        live_only: true,
-        stays: true,
-        ..Resume::default()
-    };
-    let connect = |name: &str| {
-        let mut client = Client::connect(&a.plain, &a.token(name, "phone"), "phone", resume());
-        client.caught_up();
-        client
-    };
+    let connect = |name: &str| stay(&a, &a.plain, name, "phone");
     let mut alice = connect("alice");
     let mut others: Vec<Client> = OTHERS.iter().map(|name| connect(name)).collect();
     say(&mut alice, &square(), b"to all");

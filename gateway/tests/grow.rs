@@ -10,10 +10,8 @@ use hawser_engines::log::{Log, Topic};
 use hawser_fanout::ingest::{Driver, DriverConfig, IngestShare};
 use hawser_gateway::counters::{Counter, Gauge};
 use hawser_gateway::node::NodeHandle;
-use hawser_gateway::node::config::ClusterConfig;
 use hawser_protocol::frame::{ClientFrame, ServerFrame};
 use hawser_protocol::ids::{ChatId, ClientMsgId};
-use hawser_protocol::ownership::NodeName;
 use hawser_protocol::partition::partition;
 use hawser_protocol::pb;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use support::client::{Client, Closed, PATIENCE, Resume, Target, now_ms};
-use support::cluster::{eventually, url};
+use support::cluster::{eventually, member, url};
 use support::{Node, dm};
 
 const BEFORE: u32 = 4;
@@ -48,16 +46,6 @@ fn kafka(brokers: &str, test: &str) -> KafkaConfig {
     config
 }
 
-fn member(name: &str) -> Option<ClusterConfig> {
-    Some(ClusterConfig {
-        name: NodeName::new(name).expect("a name"),
-        weight: 100,
-        lease_ms: 1_500,
-        plain_url: String::new(),
-        link: String::new(),
-    })
-}
-
 /// A node on that log, alone, with so many cores.
 fn node(config: &KafkaConfig, cores: u16) -> Node {
     Node::with(
@@ -70,7 +58,7 @@ fn node(config: &KafkaConfig, cores: u16) -> Node {
             c.log.allow_unsafe_log = true;
             c.node.cores = cores;
         },
-        |n| n.cluster = member("a"),
+        |n| n.cluster = member("a", 1_500),
     )
 }
 
@@ -91,7 +79,7 @@ fn beside(a: &Node, config: &KafkaConfig) -> Beside {
     let driver = Driver::start(log.clone(), store, directory, settings).expect("an ingest");
     let (handle, at) = a.beside_with(
         |services| (services.log, services.ingest) = (log, Some(share)),
-        |n| (n.cluster, n.cores) = (member("b"), 2),
+        |n| (n.cluster, n.cores) = (member("b", 1_500), 2),
     );
     Beside {
         handle: Some(handle),

@@ -10,11 +10,9 @@ use hawser_engines::store::{
 };
 use hawser_gateway::counters::{Counter, Gauge};
 use hawser_gateway::node::NodeHandle;
-use hawser_gateway::node::config::ClusterConfig;
 use hawser_protocol::frame::ServerFrame;
 use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, Seq, UserId};
 use hawser_protocol::message::MessageType;
-use hawser_protocol::ownership::NodeName;
 use hawser_protocol::partition::partition;
 use hawser_protocol::record::{DeliveryKind, DeliveryRecord, GroupOp, SourceRecord};
 use serde_json::{Value, json};
@@ -24,8 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use support::Node;
-use support::client::{Client, PATIENCE, Resume, Target, new_id, now_ms};
-use support::cluster::eventually;
+use support::client::{Client, PATIENCE, new_id, now_ms};
+use support::cluster::{eventually, member, stay};
 use tungstenite::Message;
 
 /// In as many partitions as it takes.
@@ -356,29 +354,6 @@ fn a_store_that_is_away_delays_a_message_and_what_comes_after_it_and_loses_nothi
     beside.join().expect("a clean end");
 }
 
-/// One of two.
-fn member(name: &str, lease_ms: u64) -> Option<ClusterConfig> {
-    Some(ClusterConfig {
-        name: NodeName::new(name).expect("a name"),
-        weight: 100,
-        lease_ms,
-        plain_url: String::new(),
-        link: String::new(),
-    })
-}
-
-/// A session that stays where it is, owner or not.
-fn stay(node: &Node, at: &Target, user: &str) -> Client {
-    let resume = Resume {
-        live_only: true,
-        stays: true,
-        ..Resume::default()
-    };
-    let mut client = Client::connect(at, &node.token(user, "phone"), "phone", resume);
-    client.caught_up();
-    client
-}
-
 #[test]
 fn a_node_that_the_lane_passes_by_fetches_and_its_users_miss_nothing() {
     let a = Node::with(|_| (), |n| n.cluster = member("a", 900));
@@ -390,8 +365,8 @@ fn a_node_that_the_lane_passes_by_fetches_and_its_users_miss_nothing() {
         owned(a.handle()) == 8 && owned(&b) == 8
     });
     gather(&a);
-    let mut alice = stay(&a, &a.plain, "alice");
-    let others = CREW[1..].iter().map(|user| stay(&a, &at_b, user));
+    let mut alice = stay(&a, &a.plain, "alice", "phone");
+    let others = CREW[1..].iter().map(|user| stay(&a, &at_b, user, "phone"));
     let mut others: Vec<Client> = others.collect();
     (0..6).for_each(|n| say(&mut alice, n));
     for other in &mut others {
@@ -431,8 +406,8 @@ fn on_kafka_each_of_two_nodes_gets_every_body_once_by_its_own_lane() {
         owned(a.handle()) == 4 && owned(&b) == 4
     });
     gather(&a);
-    let mut alice = stay(&a, &a.plain, "alice");
-    let others = CREW[1..].iter().map(|user| stay(&a, &at_b, user));
+    let mut alice = stay(&a, &a.plain, "alice", "phone");
+    let others = CREW[1..].iter().map(|user| stay(&a, &at_b, user, "phone"));
     let mut others: Vec<Client> = others.collect();
     (0..MESSAGES).for_each(|n| say(&mut alice, n));
     for other in &mut others {

@@ -7,17 +7,16 @@ mod support;
 use hawser_gateway::config::Config;
 use hawser_gateway::counters::{Counter, Gauge};
 use hawser_gateway::node::NodeHandle;
-use hawser_gateway::node::config::{ClusterConfig, NodeConfig};
+use hawser_gateway::node::config::NodeConfig;
 use hawser_protocol::frame::ServerFrame;
 use hawser_protocol::ids::ChatId;
-use hawser_protocol::ownership::NodeName;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use support::client::{Client, Closed, PATIENCE, Resume, Target};
-use support::cluster::{eventually, url};
+use support::cluster::{self, eventually, url};
 use support::{Node, dm};
 
 /// Much longer than a test lives: node `a` reads the list and is not to be faster than the records.
@@ -35,13 +34,7 @@ fn member(settings: &mut NodeConfig, name: &str, lease_ms: u64) {
     // Somebody talks without a pause.
     settings.session.sends_per_second = 100_000;
     settings.session.sends_burst = 100_000;
-    settings.cluster = Some(ClusterConfig {
-        name: NodeName::new(name).expect("a name"),
-        weight: 100,
-        lease_ms,
-        plain_url: String::new(),
-        link: String::new(),
-    });
+    settings.cluster = cluster::member(name, lease_ms);
 }
 
 impl Three {

@@ -120,13 +120,7 @@ impl World {
             return;
         }
         let ordinal = fetch.referred.ordinal;
-        let page = Page {
-            from: ordinal,
-            to: ordinal,
-            backwards: false,
-            limit: 1,
-            bytes_max: usize::MAX,
-        };
+        let page = Page::one(ordinal);
         let outcome = match self.cluster.store.messages(&fetch.chat, page) {
             Ok(rows) => {
                 let row = rows.into_iter().find(|row| row.seq == fetch.key.seq);

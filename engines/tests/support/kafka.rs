@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test may panic, its makers too")]
 
-use hawser_engines::kafka::{KafkaConfig, KafkaRetention};
+use hawser_engines::kafka::{GrowError, KafkaConfig, KafkaRetention, grow};
+use hawser_engines::log::Topic;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -95,4 +97,17 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.engines(&["down", "--wipe"]);
     }
+}
+
+/// A growth to eight partitions that is stopped after so many steps.
+pub(crate) fn grow_stopped_after(config: &KafkaConfig, topic: Topic, steps: usize) {
+    let mut made = 0;
+    let outcome = grow(config.clone(), topic, 8, &mut |_| {
+        made += 1;
+        if made > steps {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(outcome, Err(GrowError::Stopped), "after {steps} steps");
 }

@@ -2,7 +2,7 @@
 
 use super::lane;
 use super::membership::{MembershipBody, MembershipOp};
-use super::memory::GroupState;
+use super::memory::{GroupState, number};
 use super::plan::Place;
 use hawser_engines::store::{ChatInfo, Headcount, Interval, Membership, Sharded};
 use hawser_protocol::codes::ErrorCode;
@@ -190,9 +190,10 @@ impl<'g> Change<'g> {
             created_seq: self.seq,
             ..ChatInfo::default()
         });
-        let members = u32::try_from(all.len()).unwrap_or(u32::MAX);
-        let count = Headcount { members, admins: 1 };
-        self.shard(count);
+        self.shard(Headcount {
+            members: number(all.len()),
+            admins: 1,
+        });
         let mut body = MembershipBody::about(MembershipOp::Create, all.iter());
         body.name = Some(name.to_owned());
         body.picture = Some(picture.to_owned());
@@ -345,8 +346,4 @@ impl<'g> Change<'g> {
             info.sharded = Some(Sharded { seq, count, before });
         }
     }
-}
-
-fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

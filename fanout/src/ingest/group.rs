@@ -281,13 +281,7 @@ fn replay(
         return Ok(Plan::empty(Verdict::Rejected(code)));
     }
     let mut plan = Plan::empty(Verdict::Changed);
-    let page = Page {
-        from: row.ordinal,
-        to: row.ordinal,
-        backwards: false,
-        limit: 1,
-        bytes_max: usize::MAX,
-    };
+    let page = Page::one(row.ordinal);
     // Retention may have removed it: then it is nobody's to get.
     let stored = store.messages(chat, page)?.into_iter().next();
     memory.refresh(chat, place.seq);

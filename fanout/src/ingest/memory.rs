@@ -104,7 +104,6 @@ impl GroupState {
                 false => sharded.count,
             };
         }
-        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Headcount {
             members: number(self.at(seq).count()),
             admins: number(self.at(seq).filter(|m| m.admin).count()),
@@ -161,6 +160,11 @@ impl GroupState {
         };
         Some((group, info.write_seq))
     }
+}
+
+/// As a number of members.
+pub(super) fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Rows of those users who are not known yet; one without intervals for who never was a member.

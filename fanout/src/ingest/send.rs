@@ -301,13 +301,7 @@ fn stored_id(
     chat: &ChatId,
     row: &DedupRow,
 ) -> Result<Option<MessageId>, StoreError> {
-    let page = Page {
-        from: row.ordinal,
-        to: row.ordinal,
-        backwards: false,
-        limit: 1,
-        bytes_max: usize::MAX,
-    };
+    let page = Page::one(row.ordinal);
     let stored = store.messages(chat, page)?.into_iter().next();
     let record = stored.filter(|stored| stored.seq == row.seq);
     let record = record.and_then(|stored| MessageRecord::decode(&stored.record).ok());

@@ -9,9 +9,7 @@ use hawser_engines::log::{Produce, Topic};
 use hawser_engines::store::Membership;
 use hawser_protocol::ids::{ChatId, DeviceId, UserId};
 use hawser_protocol::partition::slot;
-use hawser_protocol::record::{
-    Audience, DeliveryKind, DeliveryRecord, Referred, SHARD_BYTES_MAX, ShardMember,
-};
+use hawser_protocol::record::{Audience, DeliveryKind, Referred, SHARD_BYTES_MAX, ShardMember};
 use std::collections::BTreeMap;
 
 /// Of the records of a change in one partition the message is the last, however many tell of members: on a replay they
@@ -43,15 +41,14 @@ pub(super) fn change<'m>(
 ) -> Delivered {
     let message = Message::new(place, chat, record, true);
     let mut told = Vec::new();
-    let mut parts: BTreeMap<u32, Vec<Vec<ShardMember>>> = BTreeMap::new();
-    let mut room: BTreeMap<u32, usize> = BTreeMap::new();
+    // By partition: records, and bytes that are left in the last one.
+    let mut parts: BTreeMap<u32, (Vec<Vec<ShardMember>>, usize)> = BTreeMap::new();
     for member in members.filter(|member| !member.intervals.is_empty()) {
         let member = as_told(member);
         told.push(kept(place, chat, &member));
         let partition = place.partition_of(&member.user);
         let len = member.encoded_len();
-        let left = room.entry(partition).or_default();
-        let records = parts.entry(partition).or_default();
+        let (records, left) = parts.entry(partition).or_default();
         match records.last_mut().filter(|_| len <= *left) {
             Some(record) => {
                 *left -= len;
@@ -64,8 +61,8 @@ pub(super) fn change<'m>(
         }
     }
     for partition in 0..place.config.delivery_partitions {
-        let parts = parts.remove(&partition).unwrap_or_default();
-        for (sub_index, members) in (0..).zip(parts) {
+        let (records, _) = parts.remove(&partition).unwrap_or_default();
+        for (sub_index, members) in (0..).zip(records) {
             let kind = DeliveryKind::Shard {
                 chat: chat.clone(),
                 members,
@@ -128,22 +125,16 @@ fn as_told(member: &Membership) -> ShardMember {
 
 /// One member as `shards` keeps it.
 fn kept(place: &Place<'_>, chat: &ChatId, member: &ShardMember) -> Produce {
-    let record = DeliveryRecord {
-        source_partition: place.partition,
-        source_seq: place.seq,
-        sub_index: 0,
-        kind: DeliveryKind::Shard {
-            chat: chat.clone(),
-            members: vec![member.clone()],
-        },
-    };
     let user = &member.user;
+    let kind = DeliveryKind::Shard {
+        chat: chat.clone(),
+        members: vec![member.clone()],
+    };
+    let partition = slot(user.as_str()) % place.config.shard_partitions.max(1);
     Produce {
         topic: Topic::Shards,
-        partition: slot(user.as_str()) % place.config.shard_partitions.max(1),
         // `/` is in neither alphabet.
         key: Bytes::from(format!("{chat}/{user}")),
-        value: record.encode(),
-        timestamp_ms: place.time_ms,
+        ..place.delivery((partition, 0), chat.as_str(), kind)
     }
 }

@@ -31,13 +31,7 @@ impl Answers {
     /// Reads a message record and tells every core; blocks for as long as the store takes.
     pub(super) fn fetch_body(&self, fetch: &Fetch) {
         let ordinal = fetch.referred.ordinal;
-        let page = Page {
-            from: ordinal,
-            to: ordinal,
-            backwards: false,
-            limit: 1,
-            bytes_max: usize::MAX,
-        };
+        let page = Page::one(ordinal);
         let outcome = match self.store.messages(&fetch.chat, page) {
             Ok(rows) => {
                 let mut rows = rows.into_iter().filter(|row| row.seq == fetch.key.seq);

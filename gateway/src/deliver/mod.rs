@@ -3,6 +3,7 @@
 pub mod cursors;
 pub mod marks;
 pub(crate) mod partition;
+pub(crate) mod past;
 pub(crate) mod prepared;
 pub mod receipts;
 pub mod replay;

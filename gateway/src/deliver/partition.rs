@@ -3,6 +3,7 @@
 
 use super::cursors::DeviceCursor;
 use super::marks::HighWaterMarks;
+use super::past::each_record;
 use hawser_engines::log::{Consumer, Log, ReadError, Record, Start, Topic, Wake, Watermarks};
 use hawser_protocol::partition::partition;
 use hawser_protocol::record::{CursorRecord, DeliveryView, ViewKind};
@@ -17,9 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const WARM_RECORDS: u64 = 2_048;
 /// Pause after the log could not be read.
 const RETRY_MS: u64 = 500;
-/// One read of the cursors topic, or of shards.
-const READ_RECORDS: usize = 1_024;
-const READ_BYTES: usize = 4 << 20;
 
 /// A consumer and the flag that its wake sets.
 pub(crate) struct Flagged {
@@ -187,24 +185,16 @@ fn read_cursors(
     generation: u16,
 ) -> Result<Vec<DeviceCursor>, ReadError> {
     let mut all = Vec::new();
-    let mut from = log.watermarks(Topic::Cursors, partition)?.low;
-    loop {
-        let records = log.read(Topic::Cursors, partition, from, READ_RECORDS, READ_BYTES)?;
-        let Some(last) = records.last() else {
-            return Ok(all);
-        };
-        from = last.offset + 1;
-        for record in &records {
-            // What another version or generation wrote says nothing of this log.
-            let Ok(decoded) = CursorRecord::decode(&record.value) else {
-                continue;
-            };
-            if decoded.generation == generation {
-                let cursors = decoded.cursors.into_iter();
-                all.extend(cursors.map(|c| (c.user, c.device, c.offset)));
-            }
+    each_record(log, Topic::Cursors, partition, |record| {
+        // What another version or generation wrote says nothing of this log.
+        if let Ok(decoded) = CursorRecord::decode(&record.value)
+            && decoded.generation == generation
+        {
+            let cursors = decoded.cursors.into_iter();
+            all.extend(cursors.map(|c| (c.user, c.device, c.offset)));
         }
-    }
+    })?;
+    Ok(all)
 }
 
 /// Members of edge-sharded groups whose partition this is.
@@ -214,25 +204,17 @@ fn read_shards(log: &dyn Log, id: u32) -> Result<ShardTable, ReadError> {
     let ours = |user: &str| partition(user, delivery) == id;
     let mut table = ShardTable::default();
     // Both count slots, modulo powers of two.
-    for from in (0..shards).filter(|p| p % delivery.min(shards) == id % delivery.min(shards)) {
-        let Watermarks { low, high } = log.watermarks(Topic::Shards, from)?;
-        let mut next = low;
-        while next < high {
-            let records = log.read(Topic::Shards, from, next, READ_RECORDS, READ_BYTES)?;
-            let Some(last) = records.last() else {
-                break;
-            };
-            next = last.offset + 1;
-            for record in &records {
-                if let Ok(DeliveryView {
-                    kind: ViewKind::Shard(shard),
-                    ..
-                }) = DeliveryView::parse(&record.value)
-                {
-                    table.apply(&shard, ours);
-                }
+    let common = delivery.min(shards);
+    for from in (0..shards).filter(|p| p % common == id % common) {
+        each_record(log, Topic::Shards, from, |record| {
+            if let Ok(DeliveryView {
+                kind: ViewKind::Shard(shard),
+                ..
+            }) = DeliveryView::parse(&record.value)
+            {
+                table.apply(&shard, ours);
             }
-        }
+        })?;
     }
     Ok(table)
 }

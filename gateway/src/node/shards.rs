@@ -46,8 +46,13 @@ impl Shards {
     /// Every partition that a core reads.
     pub fn partitions_of(&self, core: u32) -> impl Iterator<Item = u32> {
         let this = *self;
-        (0..self.partitions)
-            .filter(move |p| (0..this.owners(*p)).any(|i| this.owner(*p, i) == core))
+        (0..self.partitions).filter(move |p| this.reads(core, *p))
+    }
+
+    /// Whether a core reads a partition.
+    #[must_use]
+    pub fn reads(&self, core: u32, partition: u32) -> bool {
+        (0..self.owners(partition)).any(|i| self.owner(partition, i) == core)
     }
 
     /// How many cores share a partition.

@@ -1,11 +1,8 @@
 //! Which lane of `bodies` this node reads: one that no other living node does, as long as there are as many.
 
+use crate::deliver::past::each_record;
 use hawser_engines::log::{Log, ReadError, Topic};
 use hawser_protocol::ownership::{NodeName, NodeState, Table};
-
-/// One read of `leases`.
-const READ_RECORDS: usize = 1_024;
-const READ_BYTES: usize = 4 << 20;
 
 /// Chooses. Two nodes that begin at once may choose the same, which costs bandwidth alone. Blocks.
 ///
@@ -13,17 +10,10 @@ const READ_BYTES: usize = 4 << 20;
 /// The log cannot be reached.
 pub(crate) fn choose(log: &dyn Log, me: &NodeName) -> Result<u32, ReadError> {
     let mut table = Table::new(0, 0);
-    let mut from = log.watermarks(Topic::Leases, 0)?.low;
-    loop {
-        let records = log.read(Topic::Leases, 0, from, READ_RECORDS, READ_BYTES)?;
-        let Some(last) = records.last() else {
-            return Ok(free(&table, me, log.partitions(Topic::Bodies)));
-        };
-        from = last.offset + 1;
-        for record in &records {
-            table.apply(record.offset, &record.key, &record.value);
-        }
-    }
+    each_record(log, Topic::Leases, 0, |record| {
+        table.apply(record.offset, &record.key, &record.value);
+    })?;
+    Ok(free(&table, me, log.partitions(Topic::Bodies)))
 }
 
 /// The lane that the node had, if it is nobody else's; otherwise the first of those that the fewest read.

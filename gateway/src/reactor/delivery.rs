@@ -100,14 +100,12 @@ impl Reactor {
             let nobody = std::iter::empty();
             return self.replay.push(id, record.offset, &record.value, nobody);
         };
-        let partition = &mut self.partitions[at];
         if let ViewKind::Shard(shard) = &view.kind {
-            let shards = self.node.shards_of(self.shape.partitions);
-            partition
-                .shards
-                .apply(shard, |user| shards.partition(user) == id);
+            let shards = self.shards();
+            let known = &mut self.partitions[at].shards;
+            known.apply(shard, |user| shards.partition(user) == id);
         }
-        let marks = &mut partition.marks;
+        let marks = &mut self.partitions[at].marks;
         if !marks.pass(view.source_partition, view.source_seq, view.sub_index) {
             self.counters.inc(Counter::DeliveryDuplicates);
             let nobody = std::iter::empty();

@@ -257,7 +257,7 @@ impl Reactor {
             return;
         }
         let core = u32::try_from(self.index).unwrap_or(u32::MAX);
-        let ours: Vec<u32> = self.shards().partitions_of(core).collect();
+        let shards = self.shards();
         for at in 0..self.partitions.len() {
             let partition = &self.partitions[at];
             let (id, warm_to) = (partition.id, partition.warm_to);
@@ -275,7 +275,7 @@ impl Reactor {
             reading.state = State::Open;
             let waiting = std::mem::take(&mut reading.waiting);
             // Of a partition that is read for strays alone, other cores say it.
-            reading.said_ready = ours.contains(&id);
+            reading.said_ready = shards.reads(core, id);
             if reading.said_ready {
                 self.node.owners.set_ready(id, true);
             }

@@ -1,9 +1,35 @@
 //! Nodes beside one another.
 
-use super::client::{Client, PATIENCE, Target};
+use super::Node;
+use super::client::{Client, PATIENCE, Resume, Target};
+use hawser_gateway::node::config::ClusterConfig;
 use hawser_protocol::frame::ServerFrame;
+use hawser_protocol::ownership::NodeName;
 use hawser_protocol::pb;
 use std::time::{Duration, Instant};
+
+/// One node of a cluster.
+pub fn member(name: &str, lease_ms: u64) -> Option<ClusterConfig> {
+    Some(ClusterConfig {
+        name: NodeName::new(name).expect("a name"),
+        weight: 100,
+        lease_ms,
+        plain_url: String::new(),
+        link: String::new(),
+    })
+}
+
+/// A live session that stays where it is, owner or not, without a past.
+pub fn stay(node: &Node, at: &Target, user: &str, device: &str) -> Client {
+    let resume = Resume {
+        live_only: true,
+        stays: true,
+        ..Resume::default()
+    };
+    let mut client = Client::connect(at, &node.token(user, device), device, resume);
+    client.caught_up();
+    client
+}
 
 /// Waits until it holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -182,16 +182,9 @@ fn a_message_of_before_the_change_stays_one_message_wherever_it_is_sent_again() 
     assert_eq!(on.len(), 1);
     let answer = bench.take(&on[0]);
     assert_eq!(answer.verdict, Verdict::Duplicate);
-    let stored = bench.store.messages(
-        &chat(HALL),
-        hawser_engines::store::Page {
-            from: first.ordinal,
-            to: first.ordinal,
-            backwards: false,
-            limit: 1,
-            bytes_max: usize::MAX,
-        },
-    );
+    let stored = bench
+        .store
+        .messages(&chat(HALL), hawser_engines::store::Page::one(first.ordinal));
     let stored = MessageRecord::decode(&stored.unwrap()[0].record).unwrap();
     let told = deliveries(&answer.produce);
     let DeliveryKind::Result { result, .. } = &told[0].1.kind else {

@@ -83,13 +83,7 @@ fn a_large_message_in_many_partitions_is_referred_to_and_the_reference_means_the
         senders += usize::from(sender_entry.is_some());
         envelopes += mine.len();
         assert!(referred.is(&body.record));
-        let page = Page {
-            from: referred.ordinal,
-            to: referred.ordinal,
-            backwards: false,
-            limit: 1,
-            bytes_max: usize::MAX,
-        };
+        let page = Page::one(referred.ordinal);
         let rows = bench.store.messages(&of, page).unwrap();
         assert_eq!((&rows[0].record, rows[0].seq), (&body.record, body.key.seq));
     }
