@@ -4,10 +4,9 @@ mod support;
 
 use hawser_gateway::counters::{Counter, Gauge};
 use hawser_gateway::node::NodeHandle;
-use hawser_gateway::node::config::{ClusterConfig, NodeConfig};
+use hawser_gateway::node::config::NodeConfig;
 use hawser_protocol::frame::ServerFrame;
 use hawser_protocol::ids::{DeviceId, UserId};
-use hawser_protocol::ownership::NodeName;
 use hawser_protocol::pb;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -16,7 +15,7 @@ use std::process::{Command, Output};
 use std::thread::JoinHandle;
 use support::Node;
 use support::client::{Client, Closed, PATIENCE, Resume, Target};
-use support::cluster::{eventually, relocated, url};
+use support::cluster::{self, eventually, relocated, url};
 
 /// Short, so that the tests are.
 const LEASE_MS: u64 = 900;
@@ -24,13 +23,7 @@ const LEASE_MS: u64 = 900;
 fn member(settings: &mut NodeConfig, name: &str) {
     settings.drain_ms = 8_000;
     settings.admin = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    settings.cluster = Some(ClusterConfig {
-        name: NodeName::new(name).expect("a name"),
-        weight: 100,
-        lease_ms: LEASE_MS,
-        plain_url: String::new(),
-        link: String::new(),
-    });
+    settings.cluster = cluster::member(name, LEASE_MS);
 }
 
 /// Node `a` of the harness and `b` beside it, each with its half, and their admin listeners.
@@ -331,10 +324,16 @@ fn every_partition_has_its_owner_and_both_nodes_are_at_the_end_of_the_log() {
     let mut home = two.a.live_at(&two.at_b, &alice, "phone");
     let id = home.send(&support::dm(&alice, "bob"), b"a record");
     assert_eq!(home.result(id).error, 0);
-    let view = json(two.admin_a, &["partitions"]);
+    // As its owner says: the other may read it still, or no more.
+    let mut view = Value::Null;
+    eventually("every owner is at the end of the log", || {
+        view = json(two.admin_a, &["partitions"]);
+        let rows = view["partitions"].as_array().expect("a list");
+        rows.iter().all(|row| row["lag"] == 0)
+    });
     let rows = view["partitions"].as_array().expect("a list");
     assert_eq!(
-        (rows.len(), view["silent_cores"].as_array().map(Vec::len)),
+        (rows.len(), view["missing"].as_array().map(Vec::len)),
         (16, Some(0))
     );
     for owner in ["a", "b"] {
@@ -345,6 +344,12 @@ fn every_partition_has_its_owner_and_both_nodes_are_at_the_end_of_the_log() {
         assert!(row["lease_epoch"].as_u64() >= Some(1), "{row}");
         assert!(row["position"].is_u64() && row["end"].is_u64(), "{row}");
     }
+    let sessions = |view: &Value| -> u64 {
+        let rows = view["partitions"].as_array().expect("a list");
+        rows.iter().filter_map(|row| row["sessions"].as_u64()).sum()
+    };
+    assert_eq!(sessions(&view), 1, "{view}");
+    assert_eq!(sessions(&json(two.admin_b, &["partitions"])), 1);
     let (code, text, _) = operate(two.admin_a, &["partitions", "--node", "b"]);
     assert_eq!((code, text.lines().count()), (Some(0), 9), "{text}");
     let ingest = json(two.admin_a, &["partitions", "--kind", "ingest"]);
@@ -356,11 +361,14 @@ fn every_partition_has_its_owner_and_both_nodes_are_at_the_end_of_the_log() {
     let mut lag = Value::Null;
     eventually("everything is read", || {
         lag = json(two.admin_a, &["lag"]);
-        lag["delivery"]["known"] == 16 && lag["delivery"]["records"] == 0
+        // A node reads its eight, and for a while those that it had.
+        let delivery = &lag["delivery"];
+        delivery["known"].as_u64() >= Some(16) && delivery["records"] == 0
     });
+    assert_eq!(lag["nodes"].as_array().map(Vec::len), Some(2), "{lag}");
     let (code, text, _) = operate(two.admin_b, &["lag"]);
     assert!(
-        code == Some(0) && text.contains("delivery: 0 records behind"),
+        code == Some(0) && text.matches(": 0 records behind").count() >= 2,
         "{text}"
     );
     let (_, text, _) = operate(two.admin_a, &["nodes", "--partitions"]);

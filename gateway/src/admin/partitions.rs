@@ -83,7 +83,7 @@ pub(crate) struct PartitionView {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LagView {
     pub(crate) node: String,
-    /// Delivery partitions that this node reads.
+    /// Delivery partitions that this node reads or is to read.
     pub(crate) delivery: KindLag,
     /// Partitions of ingest, as the process sees them.
     pub(crate) ingest: KindLag,
@@ -91,9 +91,9 @@ pub(crate) struct LagView {
 }
 
 /// Of one kind.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct KindLag {
-    /// Partitions whose lag is known, and whose is not.
+    /// Partitions whose lag is known, and whose is not. Where several nodes read one, it counts for each.
     pub(crate) known: usize,
     pub(crate) unknown: usize,
     /// Of all that are known.
@@ -107,6 +107,8 @@ pub(crate) struct KindLag {
 /// Of one partition.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PartitionLag {
+    /// Who reads it; `null`: ingest, whoever that is.
+    pub(crate) node: Option<String>,
     pub(crate) partition: u32,
     pub(crate) records: u64,
     pub(crate) oldest_ms: u64,
@@ -168,9 +170,14 @@ pub(super) async fn lag(State(admin): State<Admin>) -> Result<Json<LagView>, Api
     let node = &admin.node;
     let all: Vec<u32> = (0..node.shards().partitions()).collect();
     let (read, silent_cores) = positions(&admin, &all).await;
-    let delivery = all.into_iter().map(|partition| {
-        let Read { position, end } = read.get(&partition).copied().unwrap_or_default();
+    let known = |partition| read.get(&partition).copied().unwrap_or_default();
+    let its = all
+        .into_iter()
+        .filter(|partition| node.owners.owns(*partition) || known(*partition).position.is_some());
+    let delivery = its.map(|partition| {
+        let Read { position, end } = known(partition);
         Some(PartitionLag {
+            node: Some(node.name().to_owned()),
             partition,
             records: end?.saturating_sub(position?),
             oldest_ms: 0,
@@ -181,6 +188,7 @@ pub(super) async fn lag(State(admin): State<Admin>) -> Result<Json<LagView>, Api
     let now_ms = node.clock.wall_ms();
     let ingest = node.lag.partitions().into_iter().map(|lag| {
         Some(PartitionLag {
+            node: None,
             partition: lag.partition,
             records: lag.records,
             oldest_ms: match lag.oldest_ms {
@@ -212,10 +220,24 @@ impl KindLag {
             sum.oldest_ms = sum.oldest_ms.max(lag.oldest_ms);
             sum.worst.push(lag);
         }
-        let order = |lag: &PartitionLag| (Reverse((lag.records, lag.oldest_ms)), lag.partition);
-        sum.worst.sort_by_key(order);
-        sum.worst.truncate(WORST_MAX);
+        sum.worst_first();
         sum
+    }
+
+    /// Adds another node's.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.known += other.known;
+        self.unknown += other.unknown;
+        self.records += other.records;
+        self.oldest_ms = self.oldest_ms.max(other.oldest_ms);
+        self.worst.extend(other.worst);
+        self.worst_first();
+    }
+
+    fn worst_first(&mut self) {
+        let order = |lag: &PartitionLag| (Reverse((lag.records, lag.oldest_ms)), lag.partition);
+        self.worst.sort_by_key(order);
+        self.worst.truncate(WORST_MAX);
     }
 }
 
@@ -353,6 +375,7 @@ mod tests {
     fn the_largest_lags_come_first_and_the_totals_count_all() {
         let lag = |partition, records| {
             Some(PartitionLag {
+                node: None,
                 partition,
                 records,
                 oldest_ms: records * 2,
@@ -366,6 +389,10 @@ mod tests {
         assert_eq!((sum.oldest_ms, sum.worst.len()), (18, WORST_MAX));
         let first: Vec<u32> = sum.worst.iter().take(4).map(|lag| lag.partition).collect();
         assert_eq!(first, [9, 19, 29, 8]);
+        let mut both = sum.clone();
+        both.add(sum);
+        assert_eq!((both.known, both.unknown, both.records), (60, 4, 270));
+        assert_eq!((both.worst.len(), both.worst[5].records), (WORST_MAX, 9));
     }
 
     #[test]

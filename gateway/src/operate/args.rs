@@ -9,10 +9,10 @@ pub enum Operation {
     /// Prints which nodes there are and what each owns, as a running node knows it.
     #[command(after_help = NODES)]
     Nodes(NodesArgs),
-    /// Prints every partition: owner, lease_epoch, sessions on the asked node, how far it reads.
+    /// Prints every partition: owner, lease_epoch, sessions on all nodes, how far its owner reads.
     #[command(after_help = PARTITIONS)]
     Partitions(PartitionsArgs),
-    /// Prints how far the asked node is behind the delivery log, and ingest behind its own; the worst first.
+    /// Prints how far each node is behind the delivery log, and ingest behind its own; the worst first.
     #[command(after_help = LAG)]
     Lag(LagArgs),
     /// Prints a user's sessions on all nodes.
@@ -37,16 +37,19 @@ Exit codes: 0 answered, 1 no answer, 2 a wrong command line or configuration.";
 const PARTITIONS: &str = "\
 Example:
   hawser-gateway partitions --ask 10.0.0.1:9090 --node gw-2
-      what gw-2 owns, and what 10.0.0.1 has of it: sessions, guests, position, end of the log
+      what gw-2 owns: sessions and guests on all nodes, how far gw-2 reads, end of the log
 
-By owner: hawser-gateway nodes --partitions. `-` is what the asked node does not know.
+The asked node names the others; each is asked at the address that it gives (cluster.link).
+By owner: hawser-gateway nodes --partitions. `-` is what nobody said.
 
-Exit codes: 0 all is printed, 1 no answer or a core did not answer, 2 a wrong command line.";
+Exit codes: 0 all is printed, 1 a node or a core did not answer, 2 a wrong command line.";
 const LAG: &str = "\
 Example:
   hawser-gateway lag --ask 10.0.0.1:9090 --json
 
-Exit codes: 0 all is printed, 1 no answer or a core did not answer, 2 a wrong command line.";
+The asked node names the others; each is asked at the address that it gives (cluster.link).
+
+Exit codes: 0 all is printed, 1 a node or a core did not answer, 2 a wrong command line.";
 const SESSIONS: &str = "\
 Examples:
   hawser-gateway sessions --user alice

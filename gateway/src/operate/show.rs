@@ -1,13 +1,14 @@
 //! `nodes`, `partitions`, `lag`.
 
 use super::args::{LagArgs, NodesArgs, PartitionsArgs};
-use super::calls::{Caller, Cluster};
+use super::calls::{Caller, Cluster, split};
 use super::tables::{Table, or_dash, ranges};
 use crate::admin::asking::SilentCore;
-use crate::admin::partitions::{KindLag, LagView, PartitionKind, PartitionsView};
+use crate::admin::partitions::{KindLag, LagView, PartitionKind, PartitionView, PartitionsView};
 use crate::cli::RunArgs;
 use crate::owners::locate::ClusterView;
 use crate::run::Failure;
+use serde::Serialize;
 
 /// Who is there.
 pub(super) async fn nodes(run: &RunArgs, args: &NodesArgs) -> Result<(), Failure> {
@@ -42,24 +43,92 @@ fn owned(view: &ClusterView) -> String {
     }
 }
 
+/// Every partition, as all nodes together know it.
+#[derive(Debug, Serialize)]
+struct Partitions {
+    /// Who was asked first.
+    node: String,
+    in_cluster: bool,
+    /// It cannot read the log: owners may be old.
+    fenced: bool,
+    kind: PartitionKind,
+    /// Sessions on all nodes; how far it is read, as its owner says.
+    partitions: Vec<PartitionView>,
+    /// Nodes and cores without an answer: what they have is missing.
+    missing: Vec<String>,
+}
+
+impl Partitions {
+    /// The rows of the node that was asked first, with what the others add.
+    fn of(asked: &str, kind: PartitionKind, views: Vec<PartitionsView>) -> Option<Self> {
+        let mut all: Option<Self> = None;
+        let (first, others): (Vec<_>, Vec<_>) = views.into_iter().partition(|v| v.node == asked);
+        for mut view in first.into_iter().chain(others) {
+            let mut missing = silent(&view.node, &view.silent_cores);
+            let Some(all) = &mut all else {
+                view.partitions.iter_mut().for_each(|row| {
+                    if row.owner.as_ref().is_some_and(|owner| *owner != view.node) {
+                        (row.position, row.end, row.lag) = (None, None, None);
+                    }
+                });
+                all = Some(Self {
+                    node: view.node,
+                    in_cluster: view.in_cluster,
+                    fenced: view.fenced,
+                    kind,
+                    partitions: view.partitions,
+                    missing,
+                });
+                continue;
+            };
+            all.missing.append(&mut missing);
+            for (row, its) in all.partitions.iter_mut().zip(view.partitions) {
+                row.sessions = sum(row.sessions, its.sessions);
+                row.guests = sum(row.guests, its.guests);
+                row.stay = sum(row.stay, its.stay);
+                if row.owner.as_ref() == Some(&view.node) {
+                    (row.position, row.end, row.lag) = (its.position, its.end, its.lag);
+                }
+            }
+        }
+        all
+    }
+}
+
+fn sum(one: Option<usize>, other: Option<usize>) -> Option<usize> {
+    match (one, other) {
+        (None, None) => None,
+        (one, other) => Some(one.unwrap_or(0) + other.unwrap_or(0)),
+    }
+}
+
 /// Every partition.
 pub(super) async fn partitions(run: &RunArgs, args: &PartitionsArgs) -> Result<(), Failure> {
-    let link = super::link(run, &args.ask)?;
+    let mut cluster = Cluster::ask(&super::link(run, &args.ask)?).await?;
     let path = match args.kind {
         PartitionKind::Delivery => "/partitions?kind=delivery",
         PartitionKind::Ingest => "/partitions?kind=ingest",
     };
-    let view = Caller::default().get::<PartitionsView>(&link, path).await;
-    let mut view = view.map_err(|e| Failure::Running(format!("{link}: {e}")))?;
+    let asked = cluster.view.node.clone();
+    if args.kind == PartitionKind::Ingest {
+        // It stands in the log: every node says the same.
+        cluster.nodes.retain(|(name, _)| *name == asked);
+    }
+    let look = |link: String| async move { Caller::default().get(&link, path).await };
+    let (views, missing) = split(cluster.each(look).await);
+    let Some(mut all) = Partitions::of(&asked, args.kind, views) else {
+        return super::whole(&missing);
+    };
+    all.missing.extend(missing);
     if let Some(name) = &args.node {
-        view.partitions
+        all.partitions
             .retain(|row| row.owner.as_ref() == Some(name));
     }
-    super::print(args.ask.json, &view, partitions_text)?;
-    super::whole(&silent(&view.node, &view.silent_cores))
+    super::print(args.ask.json, &all, partitions_text)?;
+    super::whole(&all.missing)
 }
 
-fn partitions_text(view: &PartitionsView) -> String {
+fn partitions_text(view: &Partitions) -> String {
     let mut table = Table::new(&[
         "#partition",
         "owner",
@@ -92,57 +161,94 @@ fn partitions_text(view: &PartitionsView) -> String {
     text
 }
 
-/// How far behind.
-pub(super) async fn lag(run: &RunArgs, args: &LagArgs) -> Result<(), Failure> {
-    let link = super::link(run, &args.ask)?;
-    let view = Caller::default().get::<LagView>(&link, "/lag").await;
-    let view = view.map_err(|e| Failure::Running(format!("{link}: {e}")))?;
-    super::print(args.ask.json, &view, lag_text)?;
-    super::whole(&silent(&view.node, &view.silent_cores))
+/// How far behind all nodes are.
+#[derive(Debug, Serialize)]
+struct Lags {
+    /// Of all nodes.
+    delivery: KindLag,
+    /// As it stands in the log.
+    ingest: KindLag,
+    nodes: Vec<LagView>,
+    /// Nodes and cores without an answer: what they have is missing.
+    missing: Vec<String>,
 }
 
-fn lag_text(view: &LagView) -> String {
-    let mut text = String::new();
-    let mut kind = |name: &str, of: &str, lag: &KindLag| {
-        let KindLag {
-            known,
-            unknown,
-            records,
-            oldest_ms,
-            worst,
-        } = lag;
-        text += &format!("{name}: {records} records behind in {known} partitions {of}");
-        if *unknown > 0 {
-            text += &format!(", {unknown} not known");
-        }
-        if *oldest_ms > 0 {
-            text += &format!(", the oldest {oldest_ms} ms old");
-        }
-        text.push('\n');
-        let mut table = Table::new(&["#partition", "#records", "#oldest_ms", "#position", "#end"]);
-        for row in worst.iter().filter(|row| row.records > 0) {
-            table.row(vec![
-                row.partition.to_string(),
-                row.records.to_string(),
-                row.oldest_ms.to_string(),
-                or_dash(row.position),
-                or_dash(row.end),
-            ]);
-        }
-        if *records > 0 {
-            text += &table.text();
-        }
+/// How far behind.
+pub(super) async fn lag(run: &RunArgs, args: &LagArgs) -> Result<(), Failure> {
+    let cluster = Cluster::ask(&super::link(run, &args.ask)?).await?;
+    let look = |link: String| async move { Caller::default().get::<LagView>(&link, "/lag").await };
+    let (nodes, mut missing) = split(cluster.each(look).await);
+    let mut delivery = KindLag::default();
+    for view in &nodes {
+        delivery.add(view.delivery.clone());
+        missing.extend(silent(&view.node, &view.silent_cores));
+    }
+    // The same wherever it is looked at, but for who has not looked yet.
+    let most = nodes.iter().max_by_key(|view| view.ingest.known);
+    let all = Lags {
+        delivery,
+        ingest: most.map(|view| view.ingest.clone()).unwrap_or_default(),
+        nodes,
+        missing,
     };
-    kind(
-        "delivery",
-        &format!("that {} reads", view.node),
-        &view.delivery,
-    );
-    match view.ingest.known {
-        0 => text += "ingest: this process does not know, or ingest is part of the commit\n",
-        _ => kind("ingest", "of chat-messages", &view.ingest),
+    if !all.nodes.is_empty() {
+        super::print(args.ask.json, &all, lag_text)?;
+    }
+    super::whole(&all.missing)
+}
+
+fn lag_text(all: &Lags) -> String {
+    let mut text = String::new();
+    for view in &all.nodes {
+        text += &format!("delivery at {}: {}", view.node, behind(&view.delivery));
+    }
+    text += &worst(&all.delivery);
+    match all.ingest.known {
+        0 => text += "ingest: no node knows, or ingest is part of the commit\n",
+        _ => {
+            text += &format!("ingest: {}", behind(&all.ingest));
+            text += &worst(&all.ingest);
+        }
     }
     text
+}
+
+/// A line.
+fn behind(lag: &KindLag) -> String {
+    let mut text = format!("{} records behind in {} partitions", lag.records, lag.known);
+    if lag.unknown > 0 {
+        text += &format!(", {} not known", lag.unknown);
+    }
+    if lag.oldest_ms > 0 {
+        text += &format!(", the oldest {} ms old", lag.oldest_ms);
+    }
+    text + "\n"
+}
+
+/// The partitions that are behind, if there are any.
+fn worst(lag: &KindLag) -> String {
+    let mut table = Table::new(&[
+        "node",
+        "#partition",
+        "#records",
+        "#oldest_ms",
+        "#position",
+        "#end",
+    ]);
+    if lag.records == 0 {
+        return String::new();
+    }
+    for row in lag.worst.iter().filter(|row| row.records > 0) {
+        table.row(vec![
+            or_dash(row.node.as_ref()),
+            row.partition.to_string(),
+            row.records.to_string(),
+            row.oldest_ms.to_string(),
+            or_dash(row.position),
+            or_dash(row.end),
+        ]);
+    }
+    table.text()
 }
 
 /// Cores that did not answer, in words.

@@ -230,6 +230,12 @@ impl Owners {
         }
     }
 
+    /// Whether this node owns a partition, as far as it knows.
+    pub(crate) fn owns(&self, partition: u32) -> bool {
+        let map = self.map.load();
+        !self.in_cluster || map.places.get(partition as usize) == Some(&Place::Ours)
+    }
+
     /// What clients are told as the map's version.
     pub(crate) fn version(&self) -> u32 {
         // Clients compare it with what they were told before, and nothing else.
