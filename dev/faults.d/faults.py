@@ -6,11 +6,12 @@ import time
 import tomllib
 
 import attacks
+import scaling
 import sessions
 import system
 from proxy import Proxy
-from run import Run, chats_of, delivery_s, owners, pick, resumed, settled, wait
-from timeline import median, quantile
+from run import Run, chats_of, delivery_s, divided, kill_in_turn, owners, paired_ratio, pick, resumed, settled, wait
+from timeline import quantile
 
 # A Send that is answered within a second is answered at once, for a client (G10).
 ANSWER_S = 1.0
@@ -86,19 +87,9 @@ def redis(options, seed, name, harm, heal):
         windows.append((quiet, harmed, over))
     run.mark("back")
     timeline = run.finish()
-    ratios, without, beside = [], [], []
-    for quiet, harmed, over in windows:
-        good = quantile(delivery_s(timeline.sent(quiet, harmed)), 0.99)
-        bad = quantile(delivery_s(timeline.sent(harmed, over)), 0.99)
-        if good and bad:
-            ratios.append(bad / good)
-            without.append(good)
-            beside.append(bad)
-    ratio = median(ratios)
-    run.found |= {"pairs": len(ratios), "ratio": ratio, "spread": [min(ratios, default=None), max(ratios, default=None)],
-                  "p99_s": median(without), "p99_without_redis_s": median(beside)}
+    ratio = paired_ratio(run, timeline, windows, "p99_without_redis_s")
     bound = 1.1 if options.full else 2.0
-    words = f"Send → Deliver p99 without Redis over with it, median of {len(ratios)} pairs, ≤ {bound}"
+    words = f"Send → Deliver p99 without Redis over with it, median of {run.found['pairs']} pairs, ≤ {bound}"
     run.expect(words, ratio is not None and ratio <= bound, ratio, timed=True)
     run.none_refused(timeline)
     run.kept(timeline, "down", "back")
@@ -239,24 +230,6 @@ def postgres(options, seed):
     return run.found
 
 
-def divided(run, seconds=30):
-    """Every partition of chat-messages is ingested by one process; how long that took."""
-    partitions = system.config("ingest-1")["log"]["partitions"]
-    begun, told = time.time(), []
-    while time.time() < begun + seconds:
-        try:
-            told = [system.metric(name, "hawser_ingest_partitions_owned") for name in system.names("ingest")]
-        except OSError:
-            # It starts.
-            time.sleep(0.1)
-            continue
-        if sum(told) == partitions and max(told) - min(told) <= 1:
-            return round(time.time() - begun, 2)
-        time.sleep(0.1)
-    run.expect("ingests divide the partitions among them", False, told)
-    return None
-
-
 def ingest(options, seed):
     """Ingests killed in turn; the others go on with what was theirs."""
     run, names = Run("ingest", options, seed, 10), system.names("ingest")
@@ -291,22 +264,6 @@ def ingest_paused(options, seed):
 
 
 # --- F1 and its like: edge nodes ------------------------------------------------------------------------------
-
-
-def kill_in_turn(run, names, back):
-    """Each is back before the next is killed: 20 times at full length. When each was killed is marked by its number."""
-    run.found["kills"] = pick(run.options, 3, 20)
-    run.mark("down")
-    for kill in range(run.found["kills"]):
-        name = names[kill % len(names)]
-        run.mark(kill)
-        system.cluster("kill", name)
-        # Shorter than a lease, and longer: its partitions stay, or go and return.
-        time.sleep((2, 6)[kill % 2])
-        system.cluster("start", name)
-        time.sleep(6)
-    run.mark("back")
-    run.found["settled_s"] = back(run)
 
 
 def f1(options, seed, name="f1"):
@@ -469,6 +426,7 @@ FAULTS = {
     "ingest-paused": ingest_paused,
     "f1": f1, "f1-redis": f1_redis, "f1-paused": f1_paused, "f5": f5, "f6": f6, "rolling": rolling, "f12": f12,
     "f10": sessions.f10, "f11": sessions.f11, "f13": sessions.f13, "f20": attacks.f20, "f24": attacks.f24,
+    "grow": scaling.grow, "giant": scaling.giant,
 }
 # What fits into a few minutes of CI.
 SHORT = ["f1", "rolling", "f2-leader", "f2-brokers", "f3-redis-stopped", "f4-down", "f4-applied", "f12"]

@@ -4,7 +4,7 @@ import json
 import time
 
 import system
-from timeline import Timeline, quantile
+from timeline import Timeline, median, quantile
 
 # Load runs for so long before the fault.
 BEFORE_S = 6
@@ -13,12 +13,12 @@ BEFORE_S = 6
 class Run:
     """One fault on its way: load beside it and for some seconds after it, expectations, what came of them."""
 
-    def __init__(self, name, options, seed, after_s, more=()):
+    def __init__(self, name, options, seed, after_s, more=(), begins_s=60):
         self.options, self.marks, self.after_s = options, {}, after_s
         self.found = {"fault": name, "seed": seed, "expectations": []}
         self.folder = options.scratch / f"{name}-{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.load = system.Load(options, seed, self.folder, more)
+        self.load = system.Load(options, seed, self.folder, more, begins_s)
         time.sleep(BEFORE_S)
 
     def mark(self, name):
@@ -82,6 +82,22 @@ def delivery_s(messages):
     return [at - m.sent for m in messages for at in m.deliveries]
 
 
+def paired_ratio(run, timeline, windows, beside):
+    """The median ratio of p99 with a fault over without, each window (quiet from, harmed from, over); told under `beside`."""
+    ratios, without, harmed_s = [], [], []
+    for quiet, harmed, over in windows:
+        good = quantile(delivery_s(timeline.sent(quiet, harmed)), 0.99)
+        bad = quantile(delivery_s(timeline.sent(harmed, over)), 0.99)
+        if good and bad:
+            ratios.append(bad / good)
+            without.append(good)
+            harmed_s.append(bad)
+    ratio = median(ratios)
+    run.found |= {"pairs": len(ratios), "ratio": ratio, "spread": [min(ratios, default=None), max(ratios, default=None)],
+                  "p99_s": median(without), beside: median(harmed_s)}
+    return ratio
+
+
 def owners(name):
     """By partition, the owner as a node knows it; `None`: nobody."""
     return json.loads(system.get(f"{system.admin(name)}/cluster"))["partitions"]
@@ -105,6 +121,24 @@ def settled(run, seconds=30):
     return None
 
 
+def divided(run, seconds=30):
+    """Every partition of chat-messages is ingested by one process; how long that took."""
+    partitions = system.config("ingest-1")["log"]["partitions"]
+    begun, told = time.time(), []
+    while time.time() < begun + seconds:
+        try:
+            told = [system.metric(name, "hawser_ingest_partitions_owned") for name in system.names("ingest")]
+        except OSError:
+            # It starts.
+            time.sleep(0.1)
+            continue
+        if sum(told) == partitions and max(told) - min(told) <= 1:
+            return round(time.time() - begun, 2)
+        time.sleep(0.1)
+    run.expect("ingests divide the partitions among them", False, told)
+    return None
+
+
 def balanced():
     """Every node says the same of who owns what, and all own as many partitions as the others, or one more or less."""
     everyone = system.names("gateway")
@@ -116,13 +150,13 @@ def balanced():
     return all(each == told[0] for each in told) and sum(counts) == len(told[0]) and max(counts) - min(counts) <= 1
 
 
-def wait(holds, seconds):
+def wait(holds, seconds, every_s=0.1):
     """Seconds until it holds; `None`: it does not within so many."""
     begun = time.time()
     while time.time() < begun + seconds:
         if holds():
             return round(time.time() - begun, 2)
-        time.sleep(0.1)
+        time.sleep(every_s)
     return None
 
 
@@ -130,3 +164,19 @@ def resumed(run, timeline):
     p99 = quantile([took for gone, took in timeline.welcomes if gone >= run.at("down") - 1], 0.99)
     run.found["resumed_p99_s"] = p99
     run.expect("users are back within 10 s, p99", p99 is not None and p99 <= 10.0, p99, timed=True)
+
+
+def kill_in_turn(run, names, back):
+    """Each is back before the next is killed: 20 times at full length. When each was killed is marked by its number."""
+    run.found["kills"] = pick(run.options, 3, 20)
+    run.mark("down")
+    for kill in range(run.found["kills"]):
+        name = names[kill % len(names)]
+        run.mark(kill)
+        system.cluster("kill", name)
+        # Shorter than a lease, and longer: its partitions stay, or go and return.
+        time.sleep((2, 6)[kill % 2])
+        system.cluster("start", name)
+        time.sleep(6)
+    run.mark("back")
+    run.found["settled_s"] = back(run)

@@ -88,16 +88,16 @@ def metric(name, family):
     return total
 
 
-def leader():
-    """The broker that leads most partitions of chat-messages: kafka-N."""
+def leader(of="chat-messages"):
+    """The broker that leads most partitions of such topics: kafka-N."""
     topics = engines("tool", "TopicCommand", "--list").split()
-    mine = [topic for topic in topics if "chat-messages" in topic]
+    mine = [topic for topic in topics if of in topic]
     count = {}
     for topic in mine:
         for found in re.finditer(r"Leader: (\d+)", engines("tool", "TopicCommand", "--describe", "--topic", topic)):
             count[found.group(1)] = count.get(found.group(1), 0) + 1
     if not count:
-        raise Failed("chat-messages has no leader")
+        raise Failed(f"{of} has no leader")
     return "kafka-" + max(count, key=count.get)
 
 
@@ -264,7 +264,7 @@ class Sampler(threading.Thread):
 class Load:
     """hawser-loadgen with a history, in the background."""
 
-    def __init__(self, options, seed, folder, more=()):
+    def __init__(self, options, seed, folder, more=(), begins_s=60):
         gateways = names("gateway")
         http = [config(name)["listen"]["http"][0] for name in gateways]
         self.folder = folder
@@ -279,12 +279,12 @@ class Load:
             self.command += ["--also", ",".join(http[1:])]
         self.log = open(str(folder) + ".log", "w", encoding="utf-8")
         self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
-        self.wait_until_it_sends()
+        self.wait_until_it_sends(begins_s)
         self.sampler.start()
 
-    def wait_until_it_sends(self):
+    def wait_until_it_sends(self, seconds):
         """The ramp is over: somebody has sent something."""
-        until = time.time() + 60
+        until = time.time() + seconds
         while time.time() < until:
             if self.process.poll() is not None:
                 break

@@ -69,6 +69,9 @@ pub struct Args {
     /// Members of each group.
     #[arg(long, default_value_t = 20)]
     pub group_size: u32,
+    /// Further members of each group, who never connect: with enough of them it is a giant group.
+    #[arg(long, default_value_t = 0)]
+    pub away_members: u32,
     /// Share of deliveries answered by a read receipt, 0 to 1.
     #[arg(long, default_value_t = 0.1)]
     pub receipt_share: f64,

@@ -64,9 +64,12 @@ pub(crate) fn prepare(args: Args) -> anyhow::Result<Shared> {
     let (target, addresses, sources) = target::resolve(&args)?;
     let mut plan = Plan::new(&args.prefix, args.connections, threads).context("--prefix")?;
     if args.group_share > 0.0 {
-        let wished = plan.wished_groups(args.group_size).len() as u64;
-        let bar = bar(&args, "groups", wished);
-        let made = groups::make(&args.api, &plan, args.group_size, &signer, || bar.inc(1))?;
+        let sizes = groups::Sizes {
+            users: args.group_size,
+            away: args.away_members,
+        };
+        let bar = bar(&args, "changes of groups", sizes.changes(&plan));
+        let made = groups::make(&args.api, &plan, sizes, &signer, || bar.inc(1))?;
         bar.finish_and_clear();
         plan.set_groups(args.group_size, made);
     }

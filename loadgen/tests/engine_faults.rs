@@ -120,6 +120,16 @@ fn f24_limits_are_kept_around_devices_addresses_reconnects_and_nodes() {
 }
 
 #[test]
+fn killed_nodes_brokers_and_the_command_itself_leave_a_growth_of_delivery_without_a_loss() {
+    holds_nightly(&["grow"]);
+}
+
+#[test]
+fn killed_nodes_beside_a_group_of_100_000_lose_nothing_of_it() {
+    holds_nightly(&["giant"]);
+}
+
+#[test]
 fn f26_a_rolling_restart_of_everything_fails_no_send_and_cuts_no_session_off() {
     holds(&["rolling"], &[]);
 }

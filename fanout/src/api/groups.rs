@@ -360,7 +360,12 @@ async fn change(
 
 fn show(api: &Api, chat: &ChatId) -> Result<GroupView, ApiError> {
     let directory = &api.services().directory;
-    let page = directory.group_page(chat, None, GROUP_LISTED_MAX)?;
+    // All of a group that lists its members, the beginning of a larger one.
+    let mut page = directory.group_page(chat, None, PAGE_MAX)?;
+    let count = page.as_ref().map_or(0, |page| page.member_count);
+    if (PAGE_MAX as u64 + 1..=GROUP_LISTED_MAX as u64).contains(&count) {
+        page = directory.group_page(chat, None, GROUP_LISTED_MAX)?;
+    }
     let lanes = api
         .services()
         .store
