@@ -93,6 +93,9 @@ fn spawn(address: SocketAddr, arguments: &[String]) -> Option<Child> {
             "",
             "--appendonly",
             "no",
+            // A replica is sent a file.
+            "--dir",
+            env!("CARGO_TARGET_TMPDIR"),
         ])
         .args(arguments)
         .stdout(Stdio::null());
