@@ -298,7 +298,11 @@ class Load:
     def finish(self):
         """Ends it; (samples of lag, the checker's verdict, its own report)."""
         pathlib.Path(str(self.folder) + ".until").touch()
-        self.process.wait(timeout=COMMAND_S)
+        try:
+            self.process.wait(timeout=COMMAND_S)
+        except subprocess.TimeoutExpired as error:
+            self.process.kill()
+            raise Failed(f"the load does not end: what it sent is still on its way after {COMMAND_S} s") from error
         samples = self.sampler.end()
         self.log.close()
         verdict = str(self.folder) + ".verdict.json"

@@ -2,11 +2,14 @@
 
 mod support;
 
+use hawser_fanout::ingest::IngestShare;
+use hawser_fanout::owners::{Clock, Follower, IngestMember};
 use hawser_gateway::counters::{Counter, Gauge};
 use hawser_gateway::node::NodeHandle;
 use hawser_gateway::node::config::NodeConfig;
 use hawser_protocol::frame::ServerFrame;
 use hawser_protocol::ids::{DeviceId, UserId};
+use hawser_protocol::ownership::{NodeName, NodeRecord, NodeState};
 use hawser_protocol::pb;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -377,6 +380,64 @@ fn every_partition_has_its_owner_and_both_nodes_are_at_the_end_of_the_log() {
     let (code, _, said) = operate(nowhere, &["lag"]);
     assert!(code == Some(1) && said.contains("127.0.0.1:1"), "{said}");
     two.end();
+}
+
+#[test]
+fn a_process_that_ingests_alone_is_listed_and_not_asked_for_sessions() {
+    let two = Two::start();
+    let follower = Follower {
+        name: NodeName::new("ingest-1").expect("a name"),
+        name_key: "fanout.name",
+        record: NodeRecord {
+            incarnation: 0,
+            replaces: 0,
+            beat: 0,
+            state: NodeState::Active,
+            weight: 100,
+            edge: false,
+            ingest: true,
+            url: String::new(),
+            plain_url: String::new(),
+            // Its admin listener knows nothing of sessions.
+            link: "127.0.0.1:1".to_owned(),
+            lane: None,
+        },
+        lease_ms: LEASE_MS,
+        clock: Clock::start(),
+    };
+    let member = IngestMember::start(
+        follower,
+        two.a.backing().services.log.clone(),
+        IngestShare::default(),
+        |_| (),
+    );
+    let member = member.expect("it starts");
+    eventually("it is listed with its partitions", || {
+        let view = json(two.admin_a, &["nodes"]);
+        let its = of_name(&view, "ingest-1");
+        its.is_some_and(|its| its["edge"] == false && its["ingest_partitions"].as_u64() > Some(0))
+    });
+    for args in [
+        &["sessions", "--user", "alice"][..],
+        &["partitions"],
+        &["lag"],
+    ] {
+        let (code, _, said) = operate(two.admin_a, args);
+        assert_eq!(code, Some(0), "{args:?}: {said}");
+    }
+    let (_, text, _) = operate(two.admin_a, &["nodes"]);
+    let line = text.lines().find(|line| line.starts_with("ingest-1"));
+    assert!(line.is_some_and(|line| line.contains("ingest ")), "{text}");
+    drop(member);
+    two.end();
+}
+
+/// A node of `nodes`.
+fn of_name<'a>(view: &'a Value, name: &str) -> Option<&'a Value> {
+    view["nodes"]
+        .as_array()?
+        .iter()
+        .find(|node| node["name"] == name)
 }
 
 #[test]

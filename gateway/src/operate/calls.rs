@@ -115,7 +115,11 @@ impl Cluster {
     pub(super) async fn ask(link: &str) -> Result<Self, Failure> {
         let view = peers::ask(link).await;
         let view = view.map_err(|e| Failure::Running(format!("no answer from {link}: {e}")))?;
-        let others = view.nodes.iter().filter(|node| node.name != view.node);
+        // Who ingests alone has no sessions, and is not asked.
+        let others = view
+            .nodes
+            .iter()
+            .filter(|node| node.edge && node.name != view.node);
         let others = others.map(|node| (node.name.clone(), node.link.clone()));
         let mut nodes = vec![(view.node.clone(), link.to_owned())];
         nodes.extend(others);

@@ -81,8 +81,22 @@ pub(crate) struct NodeView {
     pub(crate) url: String,
     pub(crate) plain_url: String,
     pub(crate) link: String,
-    /// Partitions it owns.
+    /// It serves clients.
+    #[serde(default = "served")]
+    pub(crate) edge: bool,
+    /// It ingests.
+    #[serde(default)]
+    pub(crate) ingest: bool,
+    /// Delivery partitions that it owns.
     pub(crate) partitions: usize,
+    /// Partitions of chat-messages that it owns.
+    #[serde(default)]
+    pub(crate) ingest_partitions: usize,
+}
+
+/// Nodes that do not say so, of an earlier version, are asked.
+fn served() -> bool {
+    true
 }
 
 impl fmt::Display for ClusterView {
@@ -93,8 +107,8 @@ impl fmt::Display for ClusterView {
         }
         writeln!(
             f,
-            "{:<24} {:<9} {:>10}  address",
-            "node", "state", "partitions"
+            "{:<24} {:<9} {:<11} {:>8} {:>6}  address",
+            "node", "state", "roles", "delivery", "ingest"
         )?;
         for node in &self.nodes {
             let state = match node.state {
@@ -102,8 +116,17 @@ impl fmt::Display for ClusterView {
                 NodeState::Draining => "draining",
                 NodeState::Gone => "gone",
             };
-            let (name, owns, url) = (&node.name, node.partitions, &node.url);
-            writeln!(f, "{name:<24} {state:<9} {owns:>10}  {url}")?;
+            let roles = match (node.edge, node.ingest) {
+                (true, true) => "edge,ingest",
+                (true, false) => "edge",
+                (false, true) => "ingest",
+                (false, false) => "-",
+            };
+            let (name, url) = (&node.name, &node.url);
+            let (delivery, ingest) = (node.partitions, node.ingest_partitions);
+            let line =
+                format!("{name:<24} {state:<9} {roles:<11} {delivery:>8} {ingest:>6}  {url}");
+            writeln!(f, "{}", line.trim_end())?;
         }
         let nobodys = self
             .partitions
@@ -113,7 +136,7 @@ impl fmt::Display for ClusterView {
         if nobodys > 0 {
             writeln!(
                 f,
-                "{nobodys} of {} partitions are nobody's",
+                "{nobodys} of {} delivery partitions are nobody's",
                 self.partitions.len()
             )?;
         }
@@ -137,8 +160,15 @@ pub(crate) fn cluster(node: &NodeShared) -> ClusterView {
     let view = |peer: &Arc<Peer>| {
         let name = peer.name.to_string();
         let its = partitions.iter().flatten().filter(|owner| **owner == name);
+        let ingests = map
+            .ingest
+            .iter()
+            .filter(|lease| lease.owner.as_ref() == Some(&peer.name));
         NodeView {
             partitions: its.count(),
+            ingest_partitions: ingests.count(),
+            edge: peer.edge,
+            ingest: peer.ingest,
             name,
             state: peer.state,
             url: peer.url.clone(),

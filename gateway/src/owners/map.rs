@@ -19,6 +19,10 @@ pub(crate) struct Peer {
     pub(crate) plain_url: String,
     /// Its admin listener; empty: none.
     pub(crate) link: String,
+    /// It serves clients.
+    pub(crate) edge: bool,
+    /// It ingests.
+    pub(crate) ingest: bool,
 }
 
 impl Peer {
@@ -95,6 +99,8 @@ impl OwnerMap {
                 url: node.url.clone(),
                 plain_url: node.plain_url.clone(),
                 link: node.link.clone(),
+                edge: node.edge,
+                ingest: node.ingest,
             };
             peers.insert(name.clone(), Arc::new(peer));
         }
@@ -404,6 +410,8 @@ mod tests {
             url: "wss://b/v1/ws".to_owned(),
             plain_url: String::new(),
             link: String::new(),
+            edge: true,
+            ingest: false,
         });
         let map = OwnerMap {
             version: 3,
