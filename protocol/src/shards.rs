@@ -1,18 +1,53 @@
 //! Who is in edge-sharded groups, as the reader of a delivery partition knows it: users of this partition alone.
 
 use crate::ids::Seq;
+use crate::partition::murmur2;
 use crate::record::{ShardMemberView, ShardView};
 use std::collections::BTreeMap;
 
 /// What a membership costs beside the user's name, bytes.
-const MEMBER_BYTES: usize = 64;
+const MEMBER_BYTES: usize = 88;
 
 /// Groups and their members, with the times that they were. Applying the same again, or older news, changes nothing.
 #[derive(Debug, Default)]
 pub struct ShardTable {
-    chats: BTreeMap<Box<str>, BTreeMap<Box<str>, Spans>>,
+    chats: BTreeMap<Box<str>, Chat>,
+    /// By number.
+    names: Vec<Box<str>>,
+    /// By a hash of the user's name: the chats that a user of this hash is or was in.
+    of_users: BTreeMap<u32, Numbers>,
     members: usize,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Chat {
+    number: u32,
+    members: BTreeMap<Box<str>, Spans>,
+}
+
+/// Chats; most users are in one.
+#[derive(Debug)]
+enum Numbers {
+    One(u32),
+    Several(Vec<u32>),
+}
+
+impl Numbers {
+    fn all(&self) -> &[u32] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Several(several) => several,
+        }
+    }
+
+    fn add(&mut self, number: u32) {
+        match self {
+            known if known.all().contains(&number) => {}
+            Self::One(one) => *self = Self::Several(vec![*one, number]),
+            Self::Several(several) => several.push(number),
+        }
+    }
 }
 
 /// (joined, left) of one user, both exclusive, in order of joining.
@@ -69,12 +104,16 @@ impl ShardTable {
                 continue;
             };
             if !self.chats.contains_key(shard.chat) {
-                self.chats.insert(shard.chat.into(), BTreeMap::new());
+                let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+                self.names.push(shard.chat.into());
+                let members = BTreeMap::new();
+                self.chats
+                    .insert(shard.chat.into(), Chat { number, members });
             }
             let Some(chat) = self.chats.get_mut(shard.chat) else {
                 continue;
             };
-            match chat.get_mut(member.user) {
+            match chat.members.get_mut(member.user) {
                 Some(known) if spans.version() < known.version() => {}
                 Some(known) => {
                     self.bytes = self.bytes + spans.bytes() - known.bytes();
@@ -83,22 +122,53 @@ impl ShardTable {
                 None => {
                     self.members += 1;
                     self.bytes += MEMBER_BYTES + member.user.len() + spans.bytes();
-                    chat.insert(member.user.into(), spans);
+                    chat.members.insert(member.user.into(), spans);
+                    self.of_users
+                        .entry(murmur2(member.user.as_bytes()))
+                        .and_modify(|known| known.add(chat.number))
+                        .or_insert(Numbers::One(chat.number));
                 }
             }
         }
     }
 
+    /// The groups that a user is in, or was.
+    pub fn chats_of(&self, user: &str) -> impl Iterator<Item = &str> {
+        let numbers = self.of_users.get(&murmur2(user.as_bytes()));
+        let numbers = numbers.map_or(&[][..], Numbers::all);
+        let names = numbers
+            .iter()
+            .filter_map(|number| self.names.get(*number as usize));
+        // Others have the same hash.
+        names
+            .map(|name| &**name)
+            .filter(move |name| self.spans(name, user).is_some())
+    }
+
+    /// How many are or were in a group.
+    #[must_use]
+    pub fn size(&self, chat: &str) -> usize {
+        self.chats.get(chat).map_or(0, |chat| chat.members.len())
+    }
+
+    fn spans(&self, chat: &str, user: &str) -> Option<&Spans> {
+        self.chats.get(chat)?.members.get(user)
+    }
+
     /// Whether a message of a group is for a user; `changed`: it adds or removes members, and is for those too.
     #[must_use]
     pub fn has(&self, chat: &str, user: &str, seq: Seq, changed: bool) -> bool {
-        let spans = self.chats.get(chat).and_then(|chat| chat.get(user));
-        spans.is_some_and(|spans| spans.covers(seq, changed))
+        self.spans(chat, user)
+            .is_some_and(|spans| spans.covers(seq, changed))
     }
 
     /// Whom a message of a group is for, in order of their ids.
     pub fn members(&self, chat: &str, seq: Seq, changed: bool) -> impl Iterator<Item = &str> {
-        let all = self.chats.get(chat).into_iter().flatten();
+        let all = self
+            .chats
+            .get(chat)
+            .into_iter()
+            .flat_map(|chat| &chat.members);
         all.filter(move |(_, spans)| spans.covers(seq, changed))
             .map(|(user, _)| &**user)
     }
@@ -180,6 +250,34 @@ mod tests {
             }
         }
         assert!(!table.has("g:other", "alice", Seq(7), false));
+        assert_eq!((table.size("g:big"), table.size("g:other")), (3, 0));
+        assert_eq!(table.chats_of("alice").collect::<Vec<_>>(), ["g:big"]);
+        assert_eq!(table.chats_of("stranger").count(), 0);
+        assert_eq!(table.chats_of("dave").count(), 0);
+    }
+
+    #[test]
+    fn users_of_one_hash_and_of_several_chats_are_told_apart() {
+        let mut table = ShardTable::default();
+        apply(&mut table, "alice", &[(5, None)]);
+        let hash = murmur2(b"alice");
+        let other = Chat {
+            number: 1,
+            members: BTreeMap::from([("bob".into(), Spans::One(Seq(1), None))]),
+        };
+        table.chats.insert("g:other".into(), other);
+        table.names.push("g:other".into());
+        // As if bob had the same.
+        for _ in 0..2 {
+            table.of_users.get_mut(&hash).expect("alice's").add(1);
+        }
+        assert_eq!(table.of_users[&hash].all(), [0, 1]);
+        assert_eq!(table.chats_of("alice").collect::<Vec<_>>(), ["g:big"]);
+        let alice = Spans::One(Seq(2), Some(Seq(3)));
+        let other = table.chats.get_mut("g:other").expect("it is there");
+        other.members.insert("alice".into(), alice);
+        let both = table.chats_of("alice").collect::<Vec<_>>();
+        assert_eq!(both, ["g:big", "g:other"]);
     }
 
     proptest! {

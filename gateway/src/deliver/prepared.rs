@@ -105,22 +105,29 @@ impl<'a> Prepared<'a> {
         &'s self,
         shards: &'s ShardTable,
     ) -> impl Iterator<Item = &'s str> {
+        let group = self.group();
+        let members = group.map(|(chat, seq, changed)| shards.members(chat, seq, changed));
+        self.listed().chain(members.into_iter().flatten())
+    }
+
+    /// The users that the record itself names.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &str> {
         let (many, one) = match &self.kind {
             Kind::Message { to, .. } | Kind::Bodiless { to, .. } => (Some(to.recipients()), None),
             Kind::Receipt { recipients, .. } => (Some(*recipients), None),
             Kind::Result { user, .. } => (None, Some(*user)),
             Kind::Control => (None, None),
         };
-        let group = self.group();
-        let members = group.map(|(chat, seq, changed)| shards.members(chat, seq, changed));
-        many.into_iter()
-            .flatten()
-            .chain(one)
-            .chain(members.into_iter().flatten())
+        many.into_iter().flatten().chain(one)
+    }
+
+    /// The lines of the replay ring that it belongs to: users, and an edge-sharded group.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.listed().chain(self.group().map(|(chat, ..)| chat))
     }
 
     /// Of a message to the members of an edge-sharded group: which, its seq, and whether it changes who they are.
-    fn group(&self) -> Option<(&str, Seq, bool)> {
+    pub(crate) fn group(&self) -> Option<(&str, Seq, bool)> {
         match &self.kind {
             Kind::Message {
                 to, record, chat, ..
@@ -139,7 +146,7 @@ impl<'a> Prepared<'a> {
     pub(crate) fn is_for(&self, user: &str, shards: &ShardTable) -> bool {
         match self.group() {
             Some((chat, seq, changed)) => shards.has(chat, user, seq, changed),
-            None => self.recipients(shards).any(|recipient| recipient == user),
+            None => self.listed().any(|recipient| recipient == user),
         }
     }
 

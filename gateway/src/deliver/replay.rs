@@ -1,5 +1,6 @@
 //! The replay ring: the recent delivery log of a core's partitions, in memory, indexed by recipient,
-//! so that a resume costs what the user missed and no read of the log.
+//! so that a resume costs what the user missed and no read of the log. A *line* is what the ring holds for a user, or for an
+//! edge-sharded group (no user's id is a chat's): whoever reads asks for its own and for those of its groups.
 //!
 //! One byte budget for all partitions of a core; what exceeds it is evicted oldest first, by arrival,
 //! across partitions. Bytes are copied in once: an entry that kept a slice of a large read batch alive
@@ -12,8 +13,8 @@ use std::sync::Arc;
 
 /// What an entry costs beside its value, bytes: its own struct and one index slot.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
-/// What each recipient of an entry costs, bytes: a place in the entry and one in the user's index.
-const RECIPIENT_BYTES: usize = 12;
+/// What each line of an entry costs, bytes: a place in the entry and one in the line.
+const LINE_BYTES: usize = 12;
 
 /// Rings of all partitions that one core reads.
 pub struct ReplayRings {
@@ -31,17 +32,17 @@ struct Ring {
     floor: u64,
     /// Offset after the last record seen.
     end: u64,
-    users: AHashMap<Arc<str>, u32>,
+    names: AHashMap<Arc<str>, u32>,
     lines: slab::Slab<Line>,
 }
 
 struct Entry {
     offset: u64,
     value: Bytes,
-    recipients: Box<[u32]>,
+    lines: Box<[u32]>,
 }
 
-/// One user's index: offsets of what the ring holds for them, in order.
+/// The offsets of what the ring holds for somebody, in order.
 struct Line {
     name: Arc<str>,
     offsets: VecDeque<u64>,
@@ -91,7 +92,7 @@ impl ReplayRings {
                 entries: VecDeque::new(),
                 floor: offset,
                 end: offset,
-                users: AHashMap::new(),
+                names: AHashMap::new(),
                 lines: slab::Slab::new(),
             },
         );
@@ -105,14 +106,14 @@ impl ReplayRings {
         }
     }
 
-    /// Notes that the record at `offset` was seen; holds it if it has recipients here.
+    /// Notes that the record at `offset` was seen; holds it if it is on somebody's line.
     /// Offsets must grow; one that does not is ignored.
     pub fn push<'a>(
         &mut self,
         partition: u32,
         offset: u64,
         value: &[u8],
-        recipients: impl Iterator<Item = &'a str>,
+        lines: impl Iterator<Item = &'a str>,
     ) {
         let Some(ring) = self.rings.get_mut(&partition) else {
             return;
@@ -121,14 +122,14 @@ impl ReplayRings {
             return;
         }
         ring.end = offset + 1;
-        let recipients: Box<[u32]> = recipients.map(|user| ring.index(user, offset)).collect();
-        if recipients.is_empty() {
+        let lines: Box<[u32]> = lines.map(|name| ring.index(name, offset)).collect();
+        if lines.is_empty() {
             return;
         }
         let entry = Entry {
             offset,
             value: Bytes::copy_from_slice(value),
-            recipients,
+            lines,
         };
         self.bytes += entry.cost();
         ring.entries.push_back(entry);
@@ -138,28 +139,28 @@ impl ReplayRings {
         }
     }
 
-    /// The first record for `user` at or after `from`.
+    /// The first record at or after `from` on any of these lines.
     #[must_use]
-    pub fn next<'a>(&'a self, partition: u32, user: &str, from: u64) -> Missed<'a> {
+    pub fn next<'a, 'n>(
+        &'a self,
+        partition: u32,
+        names: impl Iterator<Item = &'n str>,
+        from: u64,
+    ) -> Missed<'a> {
         let Some(ring) = self.rings.get(&partition) else {
             return Missed::Below { floor: u64::MAX };
         };
         if from < ring.floor {
             return Missed::Below { floor: ring.floor };
         }
-        let end = Missed::End {
-            offset: ring.end.max(from),
-        };
-        let Some(line) = ring
-            .users
-            .get(user)
-            .and_then(|i| ring.lines.get(*i as usize))
-        else {
-            return end;
-        };
-        let at = line.offsets.partition_point(|offset| *offset < from);
-        let Some(offset) = line.offsets.get(at).copied() else {
-            return end;
+        let first = names.filter_map(|name| {
+            let (line, at) = ring.line(name, from)?;
+            line.offsets.get(at).copied()
+        });
+        let Some(offset) = first.min() else {
+            return Missed::End {
+                offset: ring.end.max(from),
+            };
         };
         match ring.at(offset) {
             Some(value) => Missed::Record { offset, value },
@@ -167,21 +168,17 @@ impl ReplayRings {
         }
     }
 
-    /// How many records wait for `user` at or after `from`, as far as the ring knows.
+    /// How many records wait on these lines at or after `from`, as far as the ring knows.
     #[must_use]
-    pub fn lag(&self, partition: u32, user: &str, from: u64) -> u64 {
+    pub fn lag<'n>(&self, partition: u32, names: impl Iterator<Item = &'n str>, from: u64) -> u64 {
         let Some(ring) = self.rings.get(&partition) else {
             return 0;
         };
-        let Some(line) = ring
-            .users
-            .get(user)
-            .and_then(|i| ring.lines.get(*i as usize))
-        else {
-            return 0;
-        };
-        let at = line.offsets.partition_point(|offset| *offset < from);
-        (line.offsets.len() - at) as u64
+        let waiting = names.filter_map(|name| {
+            let (line, at) = ring.line(name, from)?;
+            Some((line.offsets.len() - at) as u64)
+        });
+        waiting.sum()
     }
 
     /// The record at exactly `offset`, if held.
@@ -233,17 +230,23 @@ impl ReplayRings {
 }
 
 impl Ring {
-    fn index(&mut self, user: &str, offset: u64) -> u32 {
-        let index = match self.users.get(user) {
+    /// A line, and where in it `from` is.
+    fn line(&self, name: &str, from: u64) -> Option<(&Line, usize)> {
+        let line = self.lines.get(*self.names.get(name)? as usize)?;
+        Some((line, line.offsets.partition_point(|offset| *offset < from)))
+    }
+
+    fn index(&mut self, name: &str, offset: u64) -> u32 {
+        let index = match self.names.get(name) {
             Some(index) => *index,
             None => {
-                let name: Arc<str> = user.into();
+                let name: Arc<str> = name.into();
                 let line = Line {
                     name: name.clone(),
                     offsets: VecDeque::new(),
                 };
                 let index = u32::try_from(self.lines.insert(line)).unwrap_or(u32::MAX);
-                self.users.insert(name, index);
+                self.names.insert(name, index);
                 index
             }
         };
@@ -257,7 +260,7 @@ impl Ring {
 
     fn unindex(&mut self, entry: &Entry) {
         let mut emptied = false;
-        for index in &entry.recipients {
+        for index in &entry.lines {
             if let Some(line) = self.lines.get_mut(*index as usize) {
                 if line.offsets.front() == Some(&entry.offset) {
                     line.offsets.pop_front();
@@ -270,16 +273,16 @@ impl Ring {
         }
     }
 
-    /// Forgets the recipients of an evicted entry that have nothing left.
+    /// Forgets the lines of an evicted entry that have nothing left.
     fn sweep(&mut self, entry: &Entry) {
-        for index in &entry.recipients {
+        for index in &entry.lines {
             let empty = self
                 .lines
                 .get(*index as usize)
                 .is_some_and(|line| line.offsets.is_empty());
             if empty {
                 let line = self.lines.remove(*index as usize);
-                self.users.remove(&line.name);
+                self.names.remove(&line.name);
             }
         }
     }
@@ -295,7 +298,7 @@ impl Ring {
 
 impl Entry {
     fn cost(&self) -> usize {
-        self.value.len() + ENTRY_OVERHEAD_BYTES + self.recipients.len() * RECIPIENT_BYTES
+        self.value.len() + ENTRY_OVERHEAD_BYTES + self.lines.len() * LINE_BYTES
     }
 }
 
@@ -303,6 +306,7 @@ impl Entry {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::iter::once;
 
     fn rings() -> ReplayRings {
         let mut rings = ReplayRings::new(1 << 20);
@@ -322,22 +326,42 @@ mod tests {
             offset: 10,
             value: &value,
         };
-        assert_eq!(rings.next(3, "alice", 10), record);
+        assert_eq!(rings.next(3, once("alice"), 10), record);
         assert!(matches!(
-            rings.next(3, "alice", 11),
+            rings.next(3, once("alice"), 11),
             Missed::Record { offset: 12, .. }
         ));
-        assert_eq!(rings.next(3, "alice", 13), Missed::End { offset: 14 });
-        assert_eq!(rings.next(3, "carol", 10), Missed::End { offset: 14 });
-        assert_eq!(rings.lag(3, "alice", 11), 1);
+        assert_eq!(rings.next(3, once("alice"), 13), Missed::End { offset: 14 });
+        assert_eq!(rings.next(3, once("carol"), 10), Missed::End { offset: 14 });
+        assert_eq!(rings.lag(3, once("alice"), 11), 1);
+    }
+
+    #[test]
+    fn several_lines_are_read_as_one_and_a_group_costs_one_place() {
+        let mut rings = rings();
+        rings.push(3, 10, b"dm", once("alice"));
+        let before = rings.bytes();
+        rings.push(3, 11, b"to", once("g:big"));
+        assert_eq!(rings.bytes() - before, before, "as much as to one user");
+        rings.push(3, 12, b"both", ["alice", "g:other"].into_iter());
+        let mine = || ["alice", "g:big", "g:other"].into_iter();
+        let mut seen = Vec::new();
+        let mut from = 10;
+        while let Missed::Record { offset, .. } = rings.next(3, mine(), from) {
+            seen.push(offset);
+            from = offset + 1;
+        }
+        assert_eq!(seen, [10, 11, 12], "each once, in order");
+        assert_eq!(rings.lag(3, ["alice", "g:big"].into_iter(), 11), 2);
+        assert_eq!(rings.next(3, once("g:big"), 12), Missed::End { offset: 13 });
     }
 
     #[test]
     fn below_the_floor_says_so_and_never_gives_a_part() {
         let rings = rings();
-        assert_eq!(rings.next(3, "alice", 9), Missed::Below { floor: 10 });
+        assert_eq!(rings.next(3, once("alice"), 9), Missed::Below { floor: 10 });
         assert_eq!(
-            rings.next(4, "alice", 9),
+            rings.next(4, once("alice"), 9),
             Missed::Below { floor: u64::MAX },
             "a partition that is not ours"
         );
@@ -348,10 +372,10 @@ mod tests {
         let mut rings = rings();
         rings.push(3, 10, b"x", ["alice", "alice"].into_iter());
         assert!(matches!(
-            rings.next(3, "alice", 10),
+            rings.next(3, once("alice"), 10),
             Missed::Record { offset: 10, .. }
         ));
-        assert_eq!(rings.next(3, "alice", 11), Missed::End { offset: 11 });
+        assert_eq!(rings.next(3, once("alice"), 11), Missed::End { offset: 11 });
     }
 
     #[test]
@@ -365,12 +389,12 @@ mod tests {
             assert!(rings.bytes() <= 5_000);
         }
         assert!(rings.evicted() > 0);
-        let Missed::Below { floor } = rings.next(0, "alice", 0) else {
+        let Missed::Below { floor } = rings.next(0, once("alice"), 0) else {
             panic!("evicted")
         };
         assert!(floor > 90, "{floor}");
         assert!(matches!(
-            rings.next(0, "alice", floor),
+            rings.next(0, once("alice"), floor),
             Missed::Record { .. }
         ));
         rings.forget(0);
@@ -395,7 +419,7 @@ mod tests {
                 for (i, name) in names.iter().enumerate() {
                     for from in 0..=offset {
                         let expected = model.iter().find(|(o, _, mask)| *o >= from && mask & (1 << i) != 0);
-                        match rings.next(0, name, from) {
+                        match rings.next(0, once(*name), from) {
                             Missed::Record { offset: got, value } => {
                                 prop_assert_eq!(Some(got), expected.map(|e| e.0));
                                 prop_assert_eq!(Some(value.len()), expected.map(|e| e.1));

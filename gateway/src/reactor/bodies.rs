@@ -3,6 +3,7 @@
 //! A reference whose body is not here never holds its partition up: the sessions that it is for are behind at its offset
 //! until the body comes, by the lane or, after a moment, from the store.
 
+use super::delivery::lines_of;
 use super::inbox::ToCore;
 use super::turn::Reactor;
 use crate::control::ToControl;
@@ -158,7 +159,8 @@ impl Reactor {
         let (mut from, now_ms) = (from, self.node.clock.now_ms());
         for _ in 0..AHEAD {
             let (partition, user) = (device.partition, device.user.as_str());
-            let Missed::Record { offset, value } = self.replay.next(partition, user, from) else {
+            let lines = lines_of(&self.partitions, partition, user);
+            let Missed::Record { offset, value } = self.replay.next(partition, lines, from) else {
                 return;
             };
             from = offset + 1;

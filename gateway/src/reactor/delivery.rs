@@ -1,9 +1,10 @@
 //! From the delivery partitions to sessions: pushed to who is live, pulled for who is behind.
 
 use super::turn::Reactor;
+use super::users::Present;
 use crate::control::ToControl;
 use crate::counters::{Counter, Histogram};
-use crate::deliver::partition::Polled;
+use crate::deliver::partition::{Partition, Polled};
 use crate::deliver::prepared::{Prepared, Written};
 use crate::deliver::replay::Missed;
 use crate::session::SessionId;
@@ -24,6 +25,8 @@ const RECORDS_PER_TURN: usize = 512;
 const RECORDS_PER_PULL: usize = 64;
 /// While so many bytes wait to go out, nothing more is delivered.
 const WAITING_BYTES_MAX: usize = 128 << 10;
+/// To ask whether a user is in a giant group costs as much as so many steps through its members.
+const PRESENT_COST: usize = 6;
 /// One read of the log below the ring.
 const LOG_READ_RECORDS: usize = 512;
 const LOG_READ_BYTES: usize = 512 << 10;
@@ -111,21 +114,36 @@ impl Reactor {
             let nobody = std::iter::empty();
             return self.replay.push(id, record.offset, &record.value, nobody);
         }
-        let recipients = prepared.recipients(&self.partitions[at].shards);
         self.replay
-            .push(id, record.offset, &record.value, recipients);
+            .push(id, record.offset, &record.value, prepared.lines());
         if let ViewKind::Revoke(revoke) = &view.kind {
             return self.revoke(revoke);
         }
         let mut targets = std::mem::take(&mut self.scratch.targets);
-        for user in prepared.recipients(&self.partitions[at].shards) {
-            let sessions = self.users.sessions(user).iter();
-            targets.extend(sessions.map(|present| present.session));
-        }
+        self.targets(&prepared, &self.partitions[at].shards, &mut targets);
         for session in targets.drain(..) {
             self.push(session, &prepared);
         }
         self.scratch.targets = targets;
+    }
+
+    /// The sessions here that a record is for.
+    fn targets(&self, prepared: &Prepared<'_>, shards: &ShardTable, into: &mut Vec<SessionId>) {
+        let mut take = |present: &[Present]| into.extend(present.iter().map(|p| p.session));
+        // Of a giant group few may be here: a node that begins reads its past for nobody.
+        let few = prepared
+            .group()
+            .filter(|(chat, ..)| self.users.len() * PRESENT_COST < shards.size(chat));
+        match few {
+            Some((chat, seq, changed)) => self
+                .users
+                .iter()
+                .filter(|(user, _)| shards.has(chat, user.as_str(), seq, changed))
+                .for_each(|(_, present)| take(present)),
+            None => prepared
+                .recipients(shards)
+                .for_each(|user| take(self.users.sessions(user))),
+        }
     }
 
     /// Gives a record that has just come to a session of one of its recipients.
@@ -252,10 +270,9 @@ impl Reactor {
             if !room || !open || device.awaits_body || !read {
                 return;
             }
-            match self
-                .replay
-                .next(device.partition, device.user.as_str(), from)
-            {
+            let (partition, user) = (device.partition, device.user.as_str());
+            let lines = lines_of(&self.partitions, partition, user);
+            match self.replay.next(partition, lines, from) {
                 Missed::Record { offset, value } => {
                     let value: Bytes = value.clone();
                     if !self.replay_record(connection, offset, &value) {
@@ -287,8 +304,14 @@ impl Reactor {
             return true;
         }
         let prepared = view.and_then(|view| Prepared::new(offset, &view, found.record()));
-        let Ok(prepared) = prepared else {
-            // Counted when it was consumed.
+        let prepared = prepared.ok().filter(|prepared| {
+            // Of a group's line, it is for those whose time it was.
+            prepared.group().is_none()
+                || shards_of(&self.partitions, device.partition)
+                    .is_some_and(|shards| prepared.is_for(device.user.as_str(), shards))
+        });
+        let Some(prepared) = prepared else {
+            // One that is malformed was counted when it was consumed.
             device.session.skip_to(offset + 1);
             return true;
         };
@@ -394,10 +417,9 @@ impl Reactor {
         if record.offset < position {
             return true;
         }
-        let partition = self.partitions.iter().find(|p| p.id == device.partition);
-        let is_mine = partition.is_some_and(|partition| {
-            is_for(record, device.user.as_str(), &partition.shards).unwrap_or(false)
-        });
+        let shards = shards_of(&self.partitions, device.partition);
+        let is_mine = shards
+            .is_some_and(|shards| is_for(record, device.user.as_str(), shards).unwrap_or(false));
         if is_mine {
             return self.replay_record(connection, record.offset, &record.value);
         }
@@ -458,6 +480,22 @@ impl Reactor {
         }
         self.put(connection);
     }
+}
+
+/// Who is in the edge-sharded groups of a partition, where it is read here.
+fn shards_of(partitions: &[Partition], id: u32) -> Option<&ShardTable> {
+    let partition = partitions.iter().find(|partition| partition.id == id);
+    partition.map(|partition| &partition.shards)
+}
+
+/// The lines of the replay ring on which a user's records are: its own, and those of its giant groups.
+pub(super) fn lines_of<'a>(
+    partitions: &'a [Partition],
+    id: u32,
+    user: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    let chats = shards_of(partitions, id).map(|shards| shards.chats_of(user));
+    std::iter::once(user).chain(chats.into_iter().flatten())
 }
 
 /// Whether a delivery record is for a user.

@@ -1,5 +1,6 @@
 //! What an operator asks of a core through the admin listener: bounded work each, answered within the turn.
 
+use super::delivery::lines_of;
 use super::inbox::Encoding;
 use super::turn::Reactor;
 use crate::owners::Peer;
@@ -237,7 +238,11 @@ impl Reactor {
             stays: device.stays,
             position,
             head: self.head(device.partition),
-            lag: self.replay.lag(device.partition, user, position),
+            lag: self.replay.lag(
+                device.partition,
+                lines_of(&self.partitions, device.partition, user),
+                position,
+            ),
             unacked_frames,
             unacked_bytes,
             unsent_bytes: connection.output.waiting(),

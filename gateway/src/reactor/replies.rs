@@ -1,5 +1,6 @@
 //! Frames of the edge's own: replies, pongs, and what is counted of refusals.
 
+use super::delivery::lines_of;
 use super::turn::Reactor;
 use crate::counters::Counter;
 use crate::session::connection::{Connection, Device, Role};
@@ -37,8 +38,9 @@ impl Reactor {
         };
         let position = device.session.position();
         let lag = if device.session.lagging() {
-            self.replay
-                .lag(device.partition, device.user.as_str(), position)
+            let user = device.user.as_str();
+            let lines = lines_of(&self.partitions, device.partition, user);
+            self.replay.lag(device.partition, lines, position)
         } else {
             0
         };
