@@ -92,7 +92,7 @@ pub fn handshake(
         client.step(&mut to_client, &mut to_server)?;
         progress = server.step(&mut to_server, &mut to_client)?;
     }
-    let (mut client, server) = (Layer::from(client.finish()), Layer::from(server.finish()));
+    let (mut client, server) = (client.finish()?, server.finish()?);
     client.open(&mut to_client, &mut Vec::new(), &mut to_server)?;
     Ok((client, server))
 }

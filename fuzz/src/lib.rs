@@ -79,4 +79,9 @@ pub const TARGETS: &[Target] = &[
         run: tls::open,
         seeds: tls::edits,
     },
+    Target {
+        name: "tls_sealed",
+        run: tls::sealed,
+        seeds: tls::contents,
+    },
 ];

@@ -2,6 +2,7 @@
 //! 13 days, so that browsers accept its fingerprint for WebTransport later), renewed by itself.
 
 use arc_swap::ArcSwap;
+use hawser_wire::record::compact_server;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -203,6 +204,7 @@ pub fn server_config(
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 1;
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    compact_server(&mut config);
     Ok(Arc::new(config))
 }
 

@@ -135,7 +135,7 @@ impl Link {
                 return Ok(());
             }
             if let Stage::Handshake(handshake) = std::mem::replace(&mut self.stage, Stage::Idle) {
-                self.upgrade(target, Layer::from(handshake.finish()), key, out)?;
+                self.upgrade(target, handshake.finish()?, key, out)?;
             }
         }
         scratch.plain.clear();

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use hawser_wire::record::compact_client;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -131,6 +132,7 @@ fn tls(args: &Args, address: SocketAddr) -> Result<ClientConfig, TargetError> {
     };
     // Every session is a device of its own: full handshakes, and no tickets kept.
     config.resumption = Resumption::disabled();
+    compact_client(&mut config);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

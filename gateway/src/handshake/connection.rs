@@ -102,7 +102,7 @@ impl Connection {
                 Ok(Progress::NeedMore) => self.fill().await?,
             }
         }
-        self.layer = handshake.finish().into();
+        self.layer = handshake.finish().map_err(|_| Ended::Tls)?;
         self.decrypt().await
     }
 

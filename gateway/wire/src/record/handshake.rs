@@ -7,8 +7,9 @@ use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, ServerConfig};
 
-use super::RecordError;
+use super::caught::Caught;
 use super::tls::{Connection, TlsLayer};
+use super::{Layer, RecordError};
 
 /// How far a handshake is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +22,17 @@ pub enum Progress {
 
 /// A server's handshake. Session tickets leave with its last step.
 #[derive(Debug)]
-pub struct ServerHandshake(TlsLayer);
+pub struct ServerHandshake {
+    tls: TlsLayer,
+    caught: Caught,
+}
 
 /// A client's handshake. The first step needs no incoming bytes.
 #[derive(Debug)]
-pub struct ClientHandshake(TlsLayer);
+pub struct ClientHandshake {
+    tls: TlsLayer,
+    caught: Caught,
+}
 
 impl ServerHandshake {
     /// Waits for a ClientHello.
@@ -34,11 +41,14 @@ impl ServerHandshake {
     /// The configuration cannot be used.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, RecordError> {
         let connection = UnbufferedServerConnection::new(config)?;
-        Ok(Self(TlsLayer::new(Connection::Server(connection))))
+        Ok(Self {
+            tls: TlsLayer::new(Connection::Server(connection)),
+            caught: Caught::default(),
+        })
     }
 
     /// Takes what it can of `incoming` (the caller bounds it and gives the rest again with more behind it) and appends to
-    /// `out` what must be sent.
+    /// `out` what must be sent. What came behind the handshake stays in `incoming`, for the layer.
     ///
     /// # Errors
     /// The peer's fault; send `out`, which ends with the alert, then close.
@@ -47,14 +57,16 @@ impl ServerHandshake {
         incoming: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Progress, RecordError> {
-        self.0.handshake(incoming, out)
+        self.caught.during(|| self.tls.handshake(incoming, out))
     }
 
-    /// The established connection. Plaintext that came with the handshake's last bytes is what `open` gives first, even
-    /// without bytes more.
-    #[must_use]
-    pub fn finish(self) -> TlsLayer {
-        self.0
+    /// The established connection: compact where the configuration was made so
+    /// ([`compact_server`](super::compact_server)) and TLS 1.3 was agreed on.
+    ///
+    /// # Errors
+    /// rustls does not give up its keys; close.
+    pub fn finish(self) -> Result<Layer, RecordError> {
+        self.tls.established(self.caught)
     }
 }
 
@@ -65,7 +77,10 @@ impl ClientHandshake {
     /// The configuration cannot be used.
     pub fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, RecordError> {
         let connection = UnbufferedClientConnection::new(config, name)?;
-        Ok(Self(TlsLayer::new(Connection::Client(connection))))
+        Ok(Self {
+            tls: TlsLayer::new(Connection::Client(connection)),
+            caught: Caught::default(),
+        })
     }
 
     /// As [`ServerHandshake::step`].
@@ -77,12 +92,14 @@ impl ClientHandshake {
         incoming: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Progress, RecordError> {
-        self.0.handshake(incoming, out)
+        self.caught.during(|| self.tls.handshake(incoming, out))
     }
 
     /// As [`ServerHandshake::finish`].
-    #[must_use]
-    pub fn finish(self) -> TlsLayer {
-        self.0
+    ///
+    /// # Errors
+    /// rustls does not give up its keys; close.
+    pub fn finish(self) -> Result<Layer, RecordError> {
+        self.tls.established(self.caught)
     }
 }

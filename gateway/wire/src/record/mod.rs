@@ -1,15 +1,20 @@
 //! Bytes of the application in and out of a connection: TLS (rustls, unbuffered) or plain.
 //!
-//! A [`ServerHandshake`] or [`ClientHandshake`] is stepped until it is done and becomes a [`TlsLayer`]. The caller owns
-//! the buffers: ciphertext that is not a whole record stays with it, so the layer of an idle connection holds nothing
-//! but the connection's keys and state.
+//! A [`ServerHandshake`] or [`ClientHandshake`] is stepped until it is done and becomes a [`Layer`]: rustls's connection, or,
+//! where the configuration allows it ([`compact_server`]) and TLS 1.3 was agreed on, its keys alone. The caller owns the buffers:
+//! ciphertext that is not a whole record stays with it, so the layer of an idle connection holds nothing but the connection's
+//! keys and state.
 
+mod caught;
+mod compact;
 mod handshake;
 mod tls;
 
 #[cfg(test)]
 mod tests;
 
+pub use caught::{compact_client, compact_server};
+pub use compact::CompactLayer;
 pub use handshake::{ClientHandshake, Progress, ServerHandshake};
 pub use tls::TlsLayer;
 
@@ -25,11 +30,13 @@ pub const CIPHERTEXT_BYTES_MAX: usize = 5 + RECORD_BYTES_MAX + 2_048;
 pub enum Layer {
     /// No encryption.
     Plain,
-    /// TLS 1.3 or 1.2.
+    /// TLS 1.3, by its keys.
+    Compact(Box<CompactLayer>),
+    /// TLS 1.3 or 1.2, by rustls.
     Tls(Box<TlsLayer>),
 }
 
-const _: () = assert!(size_of::<Layer>() <= 8);
+const _: () = assert!(size_of::<Layer>() <= 16);
 
 /// What [`Layer::open`] found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +83,7 @@ impl Layer {
                 plain.append(incoming);
                 Ok(Opened::default())
             }
+            Self::Compact(compact) => compact.open(incoming, plain, out),
             Self::Tls(tls) => tls.open(incoming, plain, out),
         }
     }
@@ -91,6 +99,7 @@ impl Layer {
                 out.extend_from_slice(plain);
                 Ok(())
             }
+            Self::Compact(compact) => compact.seal(plain, out),
             Self::Tls(tls) => tls.seal(plain, out),
         }
     }
@@ -100,6 +109,7 @@ impl Layer {
     pub fn close_notify(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::Plain => {}
+            Self::Compact(compact) => compact.close_notify(out),
             Self::Tls(tls) => tls.close_notify(out),
         }
     }
@@ -107,12 +117,6 @@ impl Layer {
     /// The connection is encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
-    }
-}
-
-impl From<TlsLayer> for Layer {
-    fn from(tls: TlsLayer) -> Self {
-        Self::Tls(Box::new(tls))
+        !matches!(self, Self::Plain)
     }
 }

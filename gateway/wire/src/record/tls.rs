@@ -8,24 +8,31 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedStatus, WriteTraffic,
 };
-use rustls::{CommonState, ProtocolVersion};
+use rustls::{CommonState, ConnectionTrafficSecrets, ProtocolVersion};
 
-use super::{CIPHERTEXT_BYTES_MAX, Opened, Progress, RecordError};
+use super::caught::{Caught, Secret};
+use super::compact::{CompactLayer, Suite, Way};
+use super::{CIPHERTEXT_BYTES_MAX, Layer, Opened, Progress, RecordError};
 
 /// Bytes of the records of one handshake message that goes on. Real ones (a certificate chain) stay below 16 KiB, but
 /// may be cut into records of one byte each.
 const HELD_BYTES_MAX: usize = 64 * 1024;
+/// Encrypted records of one end's handshake, at most: real ones are a handful.
+const STEPS_MAX: u8 = 64;
 
 /// One TLS connection.
 #[derive(Debug)]
 pub struct TlsLayer {
     connection: Connection,
-    /// What there rarely is, so that its absence costs one pointer.
-    carried: Option<Box<Carried>>,
+    /// Whole records that rustls has decrypted in place and refers to by their place, because a handshake message goes on in
+    /// the next one; rarely there. They must be the beginning of whatever rustls is given.
+    carried: Vec<u8>,
     /// The peer's close_notify was read.
     peer_closed: bool,
     /// We failed, or closed: nothing can be sent any more.
     ended: Option<Ended>,
+    /// Of the handshake, those that were followed by another.
+    steps: u8,
 }
 
 pub(super) enum Connection {
@@ -37,15 +44,6 @@ pub(super) enum Connection {
 enum Ended {
     Closed,
     Failed,
-}
-
-#[derive(Debug, Default)]
-struct Carried {
-    /// Whole records that rustls has decrypted in place and refers to by their place, because a handshake message goes on
-    /// in the next one. They must be the beginning of whatever rustls is given.
-    incoming: Vec<u8>,
-    /// Plaintext that came with the handshake's last bytes.
-    plain: Vec<u8>,
 }
 
 /// What one turn is for, where the connection is ready for it.
@@ -74,32 +72,87 @@ impl TlsLayer {
     pub(super) fn new(connection: Connection) -> Self {
         Self {
             connection,
-            carried: None,
+            carried: Vec::new(),
             peer_closed: false,
             ended: None,
+            steps: 0,
         }
     }
 
-    /// Steps the handshake; plaintext that comes early is carried.
+    /// Steps the handshake. Encrypted records are taken one by one, so that what comes behind the last of them is left.
     pub(super) fn handshake(
         &mut self,
         incoming: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Progress, RecordError> {
-        let mut plain = Vec::new();
-        let result = self.take_in(incoming, &mut plain, out);
-        if !plain.is_empty() {
-            self.carried
-                .get_or_insert_default()
-                .plain
-                .append(&mut plain);
+        loop {
+            let now = one_by_one(incoming);
+            let later = incoming.split_off(now);
+            let is_last = later.is_empty();
+            // No plaintext comes of a handshake: early data is an error.
+            let opened = self.take_in(incoming, &mut Vec::new(), out);
+            incoming.extend(later);
+            let closed = opened?.closed;
+            if !self.connection.common().is_handshaking() {
+                return Ok(Progress::Done);
+            }
+            if closed {
+                return Err(RecordError::Ended);
+            }
+            if is_last {
+                return Ok(Progress::NeedMore);
+            }
+            self.steps += 1;
+            if self.steps > STEPS_MAX {
+                self.ended = Some(Ended::Failed);
+                return Err(RecordError::LongHandshake);
+            }
         }
-        let opened = result?;
-        match self.connection.common().is_handshaking() {
-            true if opened.closed => Err(RecordError::Ended),
-            true => Ok(Progress::NeedMore),
-            false => Ok(Progress::Done),
-        }
+    }
+
+    /// The connection after its handshake: its keys alone, where they were caught.
+    pub(super) fn established(self, caught: Caught) -> Result<Layer, RecordError> {
+        let common = self.connection.common();
+        let suite = common
+            .negotiated_cipher_suite()
+            .and_then(|suite| Suite::of(suite.suite()));
+        let is_idle = self.ended.is_none()
+            && !self.peer_closed
+            && self.carried.is_empty()
+            && !common.is_handshaking()
+            && !common.wants_write();
+        let (Some(suite), Some(client), Some(server), true) =
+            (suite, caught.client, caught.server, is_idle)
+        else {
+            return Ok(Layer::Tls(Box::new(self)));
+        };
+        let (is_client, secrets) = match self.connection {
+            Connection::Client(connection) => {
+                (true, connection.dangerous_into_kernel_connection()?.0)
+            }
+            Connection::Server(connection) => {
+                (false, connection.dangerous_into_kernel_connection()?.0)
+            }
+        };
+        let (ours, theirs) = match is_client {
+            true => (client, server),
+            false => (server, client),
+        };
+        let way = |secret: &Secret, (sequence, keys): (u64, ConnectionTrafficSecrets)| {
+            let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = keys
+            else {
+                return None;
+            };
+            let way = Way::new(suite, secret.bytes(), sequence)?;
+            way.is(suite, key.as_ref(), iv.as_ref()).then_some(way)
+        };
+        let unlike = || rustls::Error::General("the keys are not those of the secrets".to_owned());
+        let send = way(&ours, secrets.tx).ok_or_else(unlike)?;
+        let receive = way(&theirs, secrets.rx).ok_or_else(unlike)?;
+        let compact = CompactLayer::new(suite, is_client, send, receive);
+        Ok(Layer::Compact(Box::new(compact)))
     }
 
     /// See [`super::Layer::open`].
@@ -109,9 +162,6 @@ impl TlsLayer {
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Opened, RecordError> {
-        if let Some(carried) = &mut self.carried {
-            plain.append(&mut carried.plain);
-        }
         self.take_in(incoming, plain, out)
     }
 
@@ -163,12 +213,9 @@ impl TlsLayer {
             }
             None => {}
         }
-        if let Some(mut carried) = self.carried.take() {
-            carried.incoming.append(incoming);
-            std::mem::swap(&mut carried.incoming, incoming);
-            if !carried.plain.is_empty() {
-                self.carried = Some(carried);
-            }
+        if !self.carried.is_empty() {
+            self.carried.append(incoming);
+            *incoming = std::mem::take(&mut self.carried);
         }
         let mut at = 0;
         loop {
@@ -198,7 +245,7 @@ impl TlsLayer {
                     self.ended = Some(Ended::Failed);
                     return Err(RecordError::LongHandshake);
                 }
-                self.carried.get_or_insert_default().incoming = std::mem::take(incoming);
+                self.carried = std::mem::take(incoming);
             }
         }
         Ok(Opened {
@@ -207,10 +254,7 @@ impl TlsLayer {
     }
 
     fn put_out(&mut self, want: Want<'_>, out: &mut Vec<u8>) -> Result<(), RecordError> {
-        let held = match &mut self.carried {
-            Some(carried) => carried.incoming.as_mut_slice(),
-            None => &mut [],
-        };
+        let held = self.carried.as_mut_slice();
         // What rests here is less than a message, so nothing is taken of it and nothing comes of it.
         let mut nothing = Vec::new();
         loop {
@@ -388,10 +432,34 @@ fn sealed_len(plain: usize) -> usize {
 
 /// Whether the front of `incoming` is a whole record. rustls leaves one only while it refers to it by its place.
 fn begins_with_whole_record(incoming: &[u8]) -> bool {
-    match incoming {
-        [_, _, _, high, low, rest @ ..] => {
-            rest.len() >= usize::from(u16::from_be_bytes([*high, *low]))
+    record_len(incoming).is_some_and(|len| incoming.len() >= len)
+}
+
+/// Bytes at the front that a handshake is given at once: all records of plain handshake messages, or one of another kind, with which
+/// the handshake may be over.
+fn one_by_one(incoming: &[u8]) -> usize {
+    const HANDSHAKE: u8 = 22;
+    let mut at = 0;
+    loop {
+        let rest = incoming.get(at..).unwrap_or_default();
+        let is_plain = rest.first() == Some(&HANDSHAKE);
+        if at > 0 && !is_plain {
+            return at;
         }
-        _ => false,
+        match record_len(rest) {
+            Some(len) if len < rest.len() => at += len,
+            _ => return incoming.len(),
+        }
+        if !is_plain {
+            return at;
+        }
+    }
+}
+
+/// Bytes of the record at the front, header included, as it says.
+fn record_len(incoming: &[u8]) -> Option<usize> {
+    match incoming {
+        [_, _, _, high, low, ..] => Some(5 + usize::from(u16::from_be_bytes([*high, *low]))),
+        _ => None,
     }
 }
