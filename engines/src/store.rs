@@ -281,7 +281,7 @@ pub trait Store: Send + Sync {
     /// See [`StoreError`]; the same batch may be repeated.
     fn write(&self, ops: &[StoreOp]) -> Result<(), StoreError>;
     /// As [`write`](Self::write), without waiting where the adapter can: `stored` is told. Batches that are under
-    /// way at the same time are applied in any order.
+    /// way at the same time are applied in any order: a message of a chat is found once those before it are there, too.
     fn write_later(&self, ops: Vec<StoreOp>, stored: Stored) {
         stored(self.write(&ops));
     }
