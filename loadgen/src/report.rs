@@ -57,7 +57,7 @@ impl Latency {
 }
 
 /// Quantiles, milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Quantiles {
     /// Samples.
     pub count: u64,
@@ -76,7 +76,7 @@ pub struct Quantiles {
 }
 
 /// Memory and CPU time of a process, from /proc.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Resident set, bytes.
     pub rss: u64,
@@ -123,10 +123,23 @@ pub struct Sample {
     pub sessions: u64,
     /// The server.
     pub usage: Usage,
+    /// This load generator.
+    pub own: Usage,
+}
+
+/// Bytes per idle session, between two counts of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PerSession {
+    /// The server's resident set.
+    pub rss: f64,
+    /// The machine's slab: both ends of loopback connections.
+    pub slab: f64,
+    /// This load generator's resident set.
+    pub own: f64,
 }
 
 /// The result of a run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// The command line.
     pub command: String,
@@ -187,10 +200,9 @@ impl Report {
         self.findings.clean() && self.foreign == 0
     }
 
-    /// Bytes per session, RSS and slab, between the samples of the fewest and the most idle sessions, when they are at
-    /// least 10,000 apart. Slab is the whole machine's: both ends of loopback connections are in it.
+    /// Bytes per session between the samples of the fewest and the most idle sessions, when they are at least 10,000 apart.
     #[must_use]
-    pub fn bytes_per_session(&self) -> Option<(f64, f64)> {
+    pub fn bytes_per_session(&self) -> Option<PerSession> {
         let idle = || self.samples.iter().filter(|sample| sample.phase == "idle");
         let (first, last) = (
             idle().min_by_key(|s| s.sessions)?,
@@ -200,10 +212,12 @@ impl Report {
             .sessions
             .checked_sub(first.sessions)
             .filter(|n| *n >= 10_000)?;
-        let slope = |of: fn(&Usage) -> u64| {
-            (of(&last.usage) as f64 - of(&first.usage) as f64) / sessions as f64
-        };
-        Some((slope(|usage| usage.rss), slope(|usage| usage.slab)))
+        let slope = |of: fn(&Sample) -> u64| (of(last) as f64 - of(first) as f64) / sessions as f64;
+        Some(PerSession {
+            rss: slope(|sample| sample.usage.rss),
+            slab: slope(|sample| sample.usage.slab),
+            own: slope(|sample| sample.own.rss),
+        })
     }
 
     /// For people.
@@ -269,12 +283,13 @@ impl Report {
                 last.usage.descriptors
             );
         }
-        if let Some((rss, slab)) = self.bytes_per_session() {
+        if let Some(PerSession { rss, slab, own }) = self.bytes_per_session() {
             let _ = writeln!(
                 out,
                 "           {:.0} bytes per idle session: {rss:.0} RSS + {slab:.0} slab (both ends of loopback)",
                 rss + slab
             );
+            let _ = writeln!(out, "loadgen    {own:.0} bytes of RSS per idle session");
         }
         self.troubles(&mut out);
         out
@@ -333,6 +348,45 @@ mod tests {
                 && (q.max_ms - 100.0).abs() < 0.2,
             "{q:?}"
         );
+    }
+
+    #[test]
+    fn bytes_per_session_are_slopes_between_idle_counts() {
+        let sample = |phase, sessions, rss, slab, own| Sample {
+            at_s: 0.0,
+            phase,
+            sessions,
+            usage: Usage {
+                rss,
+                slab,
+                ..Usage::default()
+            },
+            own: Usage {
+                rss: own,
+                ..Usage::default()
+            },
+        };
+        let mut report = Report {
+            samples: vec![
+                sample("idle", 0, 1_000_000, 500_000, 2_000_000),
+                sample("load", 40_000, u64::MAX / 2, 0, 0),
+                sample("idle", 20_000, 21_000_000, 80_500_000, 12_000_000),
+            ],
+            ..Report::default()
+        };
+        let expected = PerSession {
+            rss: 1_000.0,
+            slab: 4_000.0,
+            own: 500.0,
+        };
+        assert_eq!(report.bytes_per_session(), Some(expected));
+        assert!(
+            report
+                .text()
+                .contains("5000 bytes per idle session: 1000 RSS + 4000 slab")
+        );
+        report.samples[2].sessions = 9_999;
+        assert_eq!(report.bytes_per_session(), None, "too few to divide by");
     }
 
     #[test]

@@ -325,12 +325,13 @@ impl Conductor {
 
     fn sample(&mut self, phase: &'static str) {
         let usage = self.shared.args.server_pid.and_then(Usage::read);
-        if let Some(usage) = usage {
+        if let (Some(usage), Some(own)) = (usage, Usage::read(std::process::id())) {
             self.samples.push(Sample {
                 at_s: self.begun.elapsed().as_secs_f64(),
                 phase,
                 sessions: Counters::read(&self.shared.counters.live),
                 usage,
+                own,
             });
         }
     }
