@@ -11,7 +11,7 @@ use std::fmt;
 
 use rustls::{AlertDescription, InvalidMessage, PeerMisbehaved};
 
-use super::{Opened, RECORD_BYTES_MAX, RecordError};
+use super::{Ended, Opened, RECORD_BYTES_MAX, RecordError};
 use way::TAG_BYTES;
 pub(super) use way::{SECRET_BYTES_MAX, Suite, Way};
 
@@ -57,12 +57,6 @@ pub struct CompactLayer {
 struct Begun(Vec<u8>);
 
 const _: () = assert!(size_of::<CompactLayer>() <= 224);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    Closed,
-    Failed,
-}
 
 impl fmt::Debug for CompactLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,13 +114,8 @@ impl CompactLayer {
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Opened, RecordError> {
-        match self.ended {
-            Some(Ended::Failed) => return Err(RecordError::Ended),
-            Some(Ended::Closed) => {
-                incoming.clear();
-                return Ok(self.opened());
-            }
-            None => {}
+        if let Some(ended) = self.ended {
+            return ended.receive(incoming, self.peer_closed);
         }
         let mut at = 0;
         let mut key = None;
@@ -162,7 +151,9 @@ impl CompactLayer {
             true => incoming.clear(),
             false => drop(incoming.drain(..at)),
         }
-        Ok(self.opened())
+        Ok(Opened {
+            closed: self.peer_closed,
+        })
     }
 
     /// See [`super::Layer::seal`].
@@ -191,12 +182,6 @@ impl CompactLayer {
         if self.ended.is_none() {
             self.alert(WARNING, AlertDescription::CloseNotify, out);
             self.ended = Some(Ended::Closed);
-        }
-    }
-
-    fn opened(&self) -> Opened {
-        Opened {
-            closed: self.peer_closed,
         }
     }
 

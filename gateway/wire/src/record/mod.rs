@@ -65,6 +65,27 @@ pub enum RecordError {
     Ended,
 }
 
+/// How a connection ended on our side: nothing can be sent any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// We said close_notify.
+    Closed,
+    Failed,
+}
+
+impl Ended {
+    /// What becomes of bytes that still come: after a failure they are refused, after our close thrown away.
+    fn receive(self, incoming: &mut Vec<u8>, closed: bool) -> Result<Opened, RecordError> {
+        match self {
+            Self::Failed => Err(RecordError::Ended),
+            Self::Closed => {
+                incoming.clear();
+                Ok(Opened { closed })
+            }
+        }
+    }
+}
+
 impl Layer {
     /// Appends what the peer sent to `plain` and drains from `incoming` what was taken. What rests is less than a record
     /// and stays with the caller. Bytes that must go to the peer (alerts) are appended to `out`. `plain` grows by less

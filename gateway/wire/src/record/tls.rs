@@ -12,7 +12,7 @@ use rustls::{CommonState, ConnectionTrafficSecrets, ProtocolVersion};
 
 use super::caught::{Caught, Secret};
 use super::compact::{CompactLayer, Suite, Way};
-use super::{CIPHERTEXT_BYTES_MAX, Layer, Opened, Progress, RecordError};
+use super::{CIPHERTEXT_BYTES_MAX, Ended, Layer, Opened, Progress, RecordError};
 
 /// Bytes of the records of one handshake message that goes on. Real ones (a certificate chain) stay below 16 KiB, but
 /// may be cut into records of one byte each.
@@ -38,12 +38,6 @@ pub struct TlsLayer {
 pub(super) enum Connection {
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    Closed,
-    Failed,
 }
 
 /// What one turn is for, where the connection is ready for it.
@@ -203,15 +197,8 @@ impl TlsLayer {
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Opened, RecordError> {
-        match self.ended {
-            Some(Ended::Failed) => return Err(RecordError::Ended),
-            Some(Ended::Closed) => {
-                incoming.clear();
-                return Ok(Opened {
-                    closed: self.peer_closed,
-                });
-            }
-            None => {}
+        if let Some(ended) = self.ended {
+            return ended.receive(incoming, self.peer_closed);
         }
         if !self.carried.is_empty() {
             self.carried.append(incoming);
