@@ -64,8 +64,7 @@ class Run:
         self.expect("no Send is refused", refused == 0, refused)
 
     def kept(self, timeline, begin, end):
-        # 1000: the client's own, which was told to go to another gateway.
-        closed = [code for code in timeline.closed(self.at(begin), self.at(end)) if code != 1000]
+        closed = timeline.cut_off(self.at(begin), self.at(end))
         self.expect("connections stay", not closed, f"{len(closed)} closed: {closed[:20]}" if closed else "none closed")
 
 

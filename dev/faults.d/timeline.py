@@ -37,7 +37,7 @@ class Timeline:
         elif op == "deliver":
             deliveries.append((entry["id"], at))
         elif op == "close":
-            self.closes.append((at, entry["code"]))
+            self.closes.append((at, entry["code"], entry.get("why", "")))
             gone[entry["u"]] = at
         elif op == "welcome" and entry["u"] in gone:
             self.welcomes.append((gone[entry["u"]], at - gone.pop(entry["u"])))
@@ -55,7 +55,11 @@ class Timeline:
 
     def closed(self, begin, end):
         """Close codes of the connections that ended meanwhile; 0: without one."""
-        return sorted(code for at, code in self.closes if begin <= at < end)
+        return sorted(code for at, code, _ in self.closes if begin <= at < end)
+
+    def cut_off(self, begin, end):
+        """In words: the connections that ended meanwhile, but for those which the client ended (it was told to move)."""
+        return [why or f"closed with {code}" for at, code, why in self.closes if begin <= at < end and code != 1000]
 
     def recovery(self, back, quick_s=2.0):
         """From `back` until the first message from which on a second's worth of sends are acknowledged quickly."""

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
+/// A client that was sent here before the others heard that this node drains comes within this time, mostly.
+const ON_THEIR_WAY: Duration = Duration::from_millis(1_500);
 /// How often a drain looks whether the sessions have gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -201,8 +203,11 @@ fn wait(
         tracing::info!(sessions = node.sessions(), "draining");
         end_by(whole);
         node.drain();
-        let deadline = Instant::now() + drain;
-        while node.sessions() > 0 && Instant::now() < deadline {
+        let begun = Instant::now();
+        let ends = |after: Duration| begun.elapsed() >= after;
+        // Others may have sent clients here before they heard of it: these are told where to go.
+        let quiet = || !node.has_others() || ends(ON_THEIR_WAY.min(drain));
+        while !(node.is_drained() && quiet() || ends(drain)) {
             tokio::select! {
                 wish = signals.next() => if wish == Wish::End { break },
                 () = tokio::time::sleep(DRAIN_LOOK) => {}

@@ -132,6 +132,32 @@ fn a_draining_node_sends_its_sessions_to_the_node_that_takes_its_partitions() {
 }
 
 #[test]
+fn a_client_that_comes_to_a_draining_node_is_sent_to_the_node_that_takes_its_partition() {
+    let (a, b, at_b) = two(8_000);
+    let bob = user_sent(&a, &at_b, &a.plain);
+    let token = a.token(&bob, "phone");
+    a.handle().drain();
+    let comes = |resume: Resume| Client::try_connect(&a.plain, &token, "phone", resume).err();
+    eventually("it is sent on", || {
+        match comes(Resume::default()).expect("no session begins here") {
+            Closed::Redirected(to) => to == url(&at_b),
+            // Nobody has its partition yet.
+            other => {
+                assert_eq!(other, Closed::Code(4300));
+                false
+            }
+        }
+    });
+    let stays = Resume {
+        stays: true,
+        ..Resume::default()
+    };
+    assert_eq!(comes(stays), Some(Closed::Code(4300)));
+    assert!(a.handle().counters().total(Counter::RefusedDraining) > 0);
+    b.join().expect("a clean end");
+}
+
+#[test]
 fn a_session_whose_partition_gets_another_owner_is_told_to_go_there_and_lives_on() {
     let a = Node::with(|_| (), |n| n.cluster = member("a", LEASE_MS));
     eventually("it owns all", || {

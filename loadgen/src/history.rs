@@ -137,6 +137,9 @@ pub enum Op {
     Close {
         /// 0: without a code.
         code: u16,
+        /// In words.
+        #[serde(default)]
+        why: String,
     },
     /// The last sweep: a message of history.
     Row {
@@ -403,7 +406,10 @@ mod tests {
             },
             Op::Receipt { off: 10 },
             Op::Ack { off: 10 },
-            Op::Close { code: 4203 },
+            Op::Close {
+                code: 4203,
+                why: "closed by the server with 4203".to_owned(),
+            },
             Op::Row {
                 place: place(2),
                 n: 4,

@@ -36,7 +36,7 @@ pub(crate) struct Admitted {
     pub(crate) at_us: u64,
 }
 
-/// Accepts until the node drains.
+/// Accepts until the node ends, or drains alone.
 pub(crate) async fn run(core: Rc<Core>, bound: Bound) {
     let (Ok(ready), Ok(stop)) = (Readiness::of(&bound.socket), Readiness::of(&core.node.stop))
     else {

@@ -1,5 +1,4 @@
-//! `POST /drain` begins what SIGTERM begins; `GET /drain` says how far it is. There is no way back but a new start: the
-//! listeners are closed for good.
+//! `POST /drain` begins what SIGTERM begins; `GET /drain` says how far it is. There is no way back but a new start.
 
 use super::Admin;
 use crate::node::shared::NodeShared;
@@ -7,10 +6,8 @@ use crate::reactor::inbox::ToCore;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use hawser_protocol::ownership::{NodeName, NodeState};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Pause before a full mailbox is tried again, and how often.
@@ -88,24 +85,15 @@ async fn tell_cores(node: Arc<NodeShared>) {
 }
 
 fn view(node: &NodeShared) -> DrainView {
-    let map = node.owners.map();
-    let me = node.name();
-    let its = |name: &NodeName| name.as_str() == me;
-    let leases = map.delivery.iter();
-    let owned = leases.filter(|lease| lease.owner.as_ref().is_some_and(its));
-    let partitions = owned.count();
-    let nodes = map.nodes.iter();
-    let others = nodes.filter(|peer| !its(&peer.name) && peer.state == NodeState::Active);
-    let others = others.count();
+    let left = node.left();
     let draining = node.is_draining();
-    let sessions = node.sessions.load(Ordering::Relaxed);
     DrainView {
-        node: me.to_owned(),
+        node: node.name().to_owned(),
         draining,
-        sessions,
-        partitions,
-        others,
+        sessions: left.sessions,
+        partitions: left.partitions,
+        others: left.others,
         drain_ms: node.config.drain_ms,
-        done: draining && sessions == 0 && (partitions == 0 || others == 0),
+        done: draining && left.is_nothing(),
     }
 }

@@ -36,6 +36,9 @@ const ECHO_PATH: &str = "/v1/echo";
 const ECHO_MESSAGE_BYTES_MAX: u32 = 16 << 20;
 /// Fragments of one message of an echo connection.
 const ECHO_FRAGMENTS_MAX: u32 = 1 << 20;
+/// A draining node that knows nobody who could have a session says when to come again, milliseconds: others have taken over
+/// by then, or another process of its place has begun.
+const DRAINING_RETRY_MS: u32 = 1_000;
 /// Time for our last word to reach the peer.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -134,6 +137,10 @@ async fn steps(
             let greeting = hello::read(core, connection, &mut decoder, encoding).await?;
             if let Some(redirect) = redirect(core, connection.is_tls(), &greeting) {
                 return Err(Refusal::Redirect(redirect));
+            }
+            if core.node.is_draining() {
+                core.counters.inc(Counter::RefusedDraining);
+                return Err(Refusal::draining(DRAINING_RETRY_MS));
             }
             Ok(Some(Outcome::WebSocket(
                 Kind::Session(Box::new(greeting)),
@@ -244,7 +251,8 @@ fn judge(core: &Core, request: &Request, is_echo: bool) -> Result<Accepted, Deni
         let text = "offer the subprotocol hawser.v1 or hawser.v1+json (Sec-WebSocket-Protocol)";
         return Err((400, text.to_owned(), &[]));
     }
-    if node.is_draining() {
+    // Among others a session is told where to go, once it has said who it is.
+    if node.is_draining() && (is_echo || !node.owners.in_cluster()) {
         core.counters.inc(Counter::RefusedDraining);
         return Err((
             503,

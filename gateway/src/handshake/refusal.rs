@@ -59,6 +59,17 @@ impl Refusal {
         }
     }
 
+    /// The node drains, and knows nobody who could have this session; it is connected to another, or later to whoever comes
+    /// after this node.
+    pub(super) fn draining(retry_after_ms: u32) -> Self {
+        Self::Told {
+            code: ErrorCode::Unavailable,
+            text: "this node drains; connect to another".to_owned(),
+            close: CloseCode::Moved,
+            retry_after_ms,
+        }
+    }
+
     /// No complete Hello by the deadline.
     pub(super) fn too_slow() -> Self {
         let text = "no complete Hello within the deadline";

@@ -15,6 +15,7 @@ use hawser_engines::log::{Log, Topic};
 use hawser_fanout::auth::Verifier;
 use hawser_fanout::engines::{EngineHealth, IngestLag, Needed};
 use hawser_fanout::owners::Clock;
+use hawser_protocol::ownership::{NodeName, NodeState};
 use hawser_ring::{Sender, Waker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -147,20 +148,56 @@ impl NodeShared {
         cluster.map_or(&self.config.name, |cluster| cluster.name.as_str())
     }
 
-    /// No more connections are taken and what this node owns is given away; returns whether that is new. Sessions are
-    /// told by [`ToCore::Drain`].
+    /// No more sessions are taken and what this node owns is given away; returns whether that is new. Sessions are told
+    /// by [`ToCore::Drain`]. Among others it goes on listening until it ends: others may have sent clients here who are on
+    /// their way, and these are told where to go instead.
     pub(crate) fn begin_draining(&self) -> bool {
         if self.draining.swap(true, Ordering::AcqRel) {
             return false;
         }
-        self.stop.wake();
+        if !self.owners.in_cluster() {
+            self.stop.wake();
+        }
         self.owners.leave();
         true
+    }
+
+    /// What a drain has to move.
+    pub(crate) fn left(&self) -> Left {
+        let (map, me) = (self.owners.map(), self.name());
+        let its = |name: &NodeName| name.as_str() == me;
+        let leases = map.delivery.iter();
+        let owned = leases.filter(|lease| lease.owner.as_ref().is_some_and(its));
+        let nodes = map.nodes.iter();
+        let others = nodes.filter(|peer| !its(&peer.name) && peer.state == NodeState::Active);
+        Left {
+            sessions: self.sessions.load(Ordering::Relaxed),
+            partitions: owned.count(),
+            others: others.count(),
+        }
     }
 
     /// Hands something to the control thread without waiting; `false`: it is full, shed.
     pub(crate) fn to_control(&self, message: ToControl) -> bool {
         self.control.try_send(message).is_ok()
+    }
+}
+
+/// What a node that drains has to move, and to how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Sessions here.
+    pub(crate) sessions: usize,
+    /// Delivery partitions that the log still calls this node's.
+    pub(crate) partitions: usize,
+    /// Other nodes that could take them.
+    pub(crate) others: usize,
+}
+
+impl Left {
+    /// Nothing that another node could take.
+    pub(crate) fn is_nothing(self) -> bool {
+        self.sessions == 0 && (self.partitions == 0 || self.others == 0)
     }
 }
 

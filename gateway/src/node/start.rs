@@ -222,6 +222,18 @@ impl NodeHandle {
         self.node.sessions.load(Ordering::Relaxed)
     }
 
+    /// Whether a drain has nothing left to move: no session, and no partition that another node could take.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.node.left().is_nothing()
+    }
+
+    /// Whether other nodes send clients here, as far as this one knows.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.node.left().others > 0
+    }
+
     /// Returns why when the node has to end: a core has ended, which none does by itself unless it failed, or another
     /// process has this node's name.
     pub async fn ended(&self) -> String {
@@ -261,7 +273,7 @@ impl NodeHandle {
         self.node.counters.control().inc(counter);
     }
 
-    /// Stops accepting and tells every session to move. Returns at once; see `sessions`.
+    /// Takes no more sessions and tells every one to move. Returns at once; see `sessions`.
     pub fn drain(&self) {
         if !self.node.begin_draining() {
             return;

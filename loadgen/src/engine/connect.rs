@@ -128,12 +128,17 @@ impl Engine {
     pub(super) fn drop_connection(&mut self, at: u32, code: u16, why: &str) {
         let counters = &self.shared.counters;
         let session = &mut self.sessions[at as usize];
+        let mut sent_to = None;
         match session.stage {
             Stage::Waiting | Stage::Banned => return,
             Stage::Connecting | Stage::Greeting => {
                 self.connecting -= 1;
                 // Where it was sent is not there: whoever is asked next is asked to serve.
-                session.stays |= session.home.take().is_some();
+                sent_to = session
+                    .home
+                    .take()
+                    .and_then(|home| self.shared.addresses.get(usize::from(home)).copied());
+                session.stays |= sent_to.is_some();
                 Counters::add(&counters.failed, 1);
                 self.found
                     .failure(format!("{}: {why}", self.shared.plan.name(session.user)));
@@ -157,7 +162,13 @@ impl Engine {
             session.stage = Stage::Banned;
             return;
         }
-        self.note(user, || Op::Close { code });
+        self.note(user, || Op::Close {
+            code,
+            why: match sent_to {
+                Some(address) => format!("{why}, where it was sent: {address}"),
+                None => why.to_owned(),
+            },
+        });
         let session = &mut self.sessions[at as usize];
         // In a storm exactly as the protocol says; otherwise sooner, so that a fault is over sooner.
         let (first, most) = match self.shared.storm {
@@ -220,12 +231,16 @@ impl Engine {
         if session.stage == Stage::Live {
             Counters::take(&counters.live, 1);
         }
-        let user = session.user;
+        let (user, home) = (session.user, session.home);
+        let sent_to = home.and_then(|home| self.shared.addresses.get(usize::from(home)).copied());
         if let Some(key) = session.key {
             let _ = self.ring.close(key);
         }
         session.disconnected();
-        self.note(user, || Op::Close { code: 1_000 });
+        self.note(user, || Op::Close {
+            code: 1_000,
+            why: sent_to.map_or_else(String::new, |address| format!("goes to {address}")),
+        });
         let now_ms = self.now_ms();
         self.wheel
             .insert(now_ms + pause_ms.max(1), (at, Timer::Connect));

@@ -149,7 +149,14 @@ impl Making {
         }
         if self.one_in(20) {
             let welcome = Op::Welcome { recovered: true };
-            self.streams[at].extend([Op::Close { code: 0 }, welcome, Op::CaughtUp]);
+            self.streams[at].extend([
+                Op::Close {
+                    code: 0,
+                    why: String::new(),
+                },
+                welcome,
+                Op::CaughtUp,
+            ]);
         }
     }
 
