@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use support::kafka::{Cluster, config};
 use support::{PATIENCE, append, record};
 
-const PORT: u16 = 27_092;
+const PORT: u16 = 28_292;
 
 /// Adds a listener that wants a user and a password, five above the plain one.
 fn with_credentials(cluster: &Cluster) -> String {

@@ -9,7 +9,7 @@ use hawser_gateway::node::NodeHandle;
 use hawser_gateway::node::config::NodeConfig;
 use hawser_protocol::frame::ServerFrame;
 use hawser_protocol::ids::{DeviceId, UserId};
-use hawser_protocol::ownership::{NodeName, NodeRecord, NodeState};
+use hawser_protocol::ownership::{NodeName, NodeRecord};
 use hawser_protocol::pb;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -388,20 +388,8 @@ fn a_process_that_ingests_alone_is_listed_and_not_asked_for_sessions() {
     let follower = Follower {
         name: NodeName::new("ingest-1").expect("a name"),
         name_key: "fanout.name",
-        record: NodeRecord {
-            incarnation: 0,
-            replaces: 0,
-            beat: 0,
-            state: NodeState::Active,
-            weight: 100,
-            edge: false,
-            ingest: true,
-            url: String::new(),
-            plain_url: String::new(),
-            // Its admin listener knows nothing of sessions.
-            link: "127.0.0.1:1".to_owned(),
-            lane: None,
-        },
+        // Its admin listener knows nothing of sessions.
+        record: NodeRecord::ingest(100, "127.0.0.1:1".to_owned()),
         lease_ms: LEASE_MS,
         clock: Clock::start(),
     };

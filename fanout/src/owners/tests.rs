@@ -1,7 +1,7 @@
 use super::{Clock, Follower, IngestMember};
 use crate::ingest::IngestShare;
 use crate::rig::engine::{PARTITIONS, Rig, until};
-use hawser_protocol::ownership::{NodeName, NodeRecord, NodeState};
+use hawser_protocol::ownership::{NodeName, NodeRecord};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -18,19 +18,7 @@ fn process(rig: &Rig, name: &str) -> Process {
     let follower = Follower {
         name: NodeName::new(name).unwrap(),
         name_key: "fanout.name",
-        record: NodeRecord {
-            incarnation: 0,
-            replaces: 0,
-            beat: 0,
-            state: NodeState::Active,
-            weight: 100,
-            edge: false,
-            ingest: true,
-            url: String::new(),
-            plain_url: String::new(),
-            link: String::new(),
-            lane: None,
-        },
+        record: NodeRecord::ingest(100, String::new()),
         lease_ms: 1_500,
         clock: Clock::start(),
     };

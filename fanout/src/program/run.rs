@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use hawser_engines::log::Log;
-use hawser_protocol::ownership::{NodeRecord, NodeState};
+use hawser_protocol::ownership::NodeRecord;
 use serde::Serialize;
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
@@ -218,19 +218,10 @@ fn join(
     let follower = Follower {
         name: config.node_name()?,
         name_key: "fanout.name",
-        record: NodeRecord {
-            incarnation: 0,
-            replaces: 0,
-            beat: 0,
-            state: NodeState::Active,
-            weight: config.cluster.weight,
-            edge: false,
-            ingest: true,
-            url: String::new(),
-            plain_url: String::new(),
-            link: owners::link(&config.cluster.link, config.admin_addr()?),
-            lane: None,
-        },
+        record: NodeRecord::ingest(
+            config.cluster.weight,
+            owners::link(&config.cluster.link, config.admin_addr()?),
+        ),
         lease_ms: config.cluster.lease_ms,
         clock: Clock::start(),
     };

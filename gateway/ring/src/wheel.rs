@@ -1,5 +1,7 @@
 //! A hashed, hierarchical timer wheel: insert and cancel in constant time, bounded work per advance.
 
+use std::num::NonZeroU32;
+
 const LEVELS: usize = 5;
 const SLOTS: usize = 64;
 /// How many ticks one slot of a level spans, as a power of two.
@@ -10,8 +12,17 @@ const NIL: u32 = u32::MAX;
 /// Names one inserted timer until it fires or is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerHandle {
-    index: u32,
+    /// Index of its node, and one: an `Option` of a handle takes no more room.
+    place: NonZeroU32,
     generation: u32,
+}
+
+const _: () = assert!(size_of::<Option<TimerHandle>>() == 8);
+
+impl TimerHandle {
+    fn index(self) -> u32 {
+        self.place.get() - 1
+    }
 }
 
 #[derive(Debug)]
@@ -72,19 +83,19 @@ impl<K> TimerWheel<K> {
         self.place(index);
         self.len += 1;
         TimerHandle {
-            index,
+            place: NonZeroU32::MIN.saturating_add(index),
             generation: self.nodes[index as usize].generation,
         }
     }
 
     /// Takes a timer back; `None` when it has fired or was cancelled.
     pub fn cancel(&mut self, handle: TimerHandle) -> Option<K> {
-        let node = self.nodes.get(handle.index as usize)?;
+        let node = self.nodes.get(handle.index() as usize)?;
         if node.generation != handle.generation || node.key.is_none() {
             return None;
         }
-        self.unlink(handle.index);
-        self.release(handle.index)
+        self.unlink(handle.index());
+        self.release(handle.index())
     }
 
     /// Moves the time to `now_ms` and calls `each` for at most `max` due timers. True when the budget ended it: call

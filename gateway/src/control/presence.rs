@@ -1,9 +1,10 @@
 //! Who is online through this node: refreshed in batches, never one call per heartbeat, and told to
 //! others only when it changes.
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashMap;
 use hawser_protocol::ids::UserId;
 use hawser_protocol::limits::PRESENCE_TTL_MS;
+use std::collections::VecDeque;
 
 /// Every user is refreshed twice per TTL.
 pub(crate) const REFRESH_MS: u64 = PRESENCE_TTL_MS / 2;
@@ -12,15 +13,18 @@ pub(crate) const GRACE_MS: u64 = 3_000;
 /// Users per call of the presence engine.
 pub(crate) const BATCH: usize = 1_024;
 
-/// The users of this node, and what is to be told to the presence engine.
+/// The users of this node, and what is to be told to the presence engine. Looking costs what is due, not who is here:
+/// lines are in the order of their times, and what no longer holds is passed over.
 #[derive(Default)]
 pub(crate) struct OnlineUsers {
     /// When each is to be refreshed next.
     users: AHashMap<UserId, u64>,
+    refresh: VecDeque<(UserId, u64)>,
     /// Came since the last look.
-    fresh: AHashSet<UserId>,
+    fresh: VecDeque<UserId>,
     /// Left, and when that becomes true.
     leaving: AHashMap<UserId, u64>,
+    leave: VecDeque<(UserId, u64)>,
 }
 
 /// What is due.
@@ -38,19 +42,21 @@ impl OnlineUsers {
         if self.leaving.remove(&user).is_some() {
             return;
         }
-        if self
-            .users
-            .insert(user.clone(), now_ms + REFRESH_MS)
-            .is_none()
-        {
-            self.fresh.insert(user);
+        if self.users.contains_key(&user) {
+            return;
         }
+        let at_ms = now_ms + REFRESH_MS;
+        self.users.insert(user.clone(), at_ms);
+        self.refresh.push_back((user.clone(), at_ms));
+        self.fresh.push_back(user);
     }
 
     /// A user's last session closed.
     pub(crate) fn left(&mut self, user: UserId, now_ms: u64) {
         if self.users.contains_key(&user) {
-            self.leaving.insert(user, now_ms + GRACE_MS);
+            let at_ms = now_ms + GRACE_MS;
+            self.leaving.insert(user.clone(), at_ms);
+            self.leave.push_back((user, at_ms));
         }
     }
 
@@ -63,24 +69,40 @@ impl OnlineUsers {
     /// What to tell the engine now: one batch; call again while it is full.
     pub(crate) fn due(&mut self, now_ms: u64) -> PresenceDue {
         let mut due = PresenceDue::default();
-        let gone = self.leaving.iter().filter(|(_, at)| **at <= now_ms);
-        due.leave = gone.map(|(user, _)| user.clone()).take(BATCH).collect();
-        for user in &due.leave {
-            self.leaving.remove(user);
-            self.users.remove(user);
-            self.fresh.remove(user);
+        while due.leave.len() < BATCH
+            && let Some((user, at_ms)) = ended(&mut self.leave, now_ms)
+        {
+            if self.leaving.get(&user) == Some(&at_ms) {
+                self.leaving.remove(&user);
+                self.users.remove(&user);
+                due.leave.push(user);
+            }
         }
-        due.refresh = self.fresh.iter().take(BATCH).cloned().collect();
-        for user in &due.refresh {
-            self.fresh.remove(user);
+        while due.refresh.len() < BATCH
+            && let Some(user) = self.fresh.pop_front()
+        {
+            if self.users.contains_key(&user) {
+                due.refresh.push(user);
+            }
         }
-        let stale = self.users.iter_mut().filter(|(_, at)| **at <= now_ms);
-        for (user, at) in stale.take(BATCH - due.refresh.len()) {
-            *at = now_ms + REFRESH_MS;
-            due.refresh.push(user.clone());
+        while due.refresh.len() < BATCH
+            && let Some((user, at_ms)) = ended(&mut self.refresh, now_ms)
+        {
+            if let Some(next_ms) = self.users.get_mut(&user)
+                && *next_ms == at_ms
+            {
+                *next_ms = now_ms + REFRESH_MS;
+                self.refresh.push_back((user.clone(), *next_ms));
+                due.refresh.push(user);
+            }
         }
         due
     }
+}
+
+/// The first of a line, if its time has come.
+fn ended(line: &mut VecDeque<(UserId, u64)>, now_ms: u64) -> Option<(UserId, u64)> {
+    line.pop_front_if(|(_, at_ms)| *at_ms <= now_ms)
 }
 
 #[cfg(test)]
@@ -115,6 +137,23 @@ mod tests {
         assert_eq!(online.due(5_000 + GRACE_MS).leave, [user("a")]);
         assert!(!online.contains(&user("a")));
         assert_eq!(online.due(5_001 + GRACE_MS), PresenceDue::default());
+    }
+
+    #[test]
+    fn who_comes_again_is_refreshed_once_per_interval() {
+        let mut online = OnlineUsers::default();
+        online.came(user("a"), 0);
+        online.came(user("a"), 5);
+        assert_eq!(online.due(5).refresh, [user("a")]);
+        assert_eq!(online.due(REFRESH_MS + 5).refresh, [user("a")]);
+        online.left(user("a"), REFRESH_MS + 6);
+        assert_eq!(online.due(REFRESH_MS + 6 + GRACE_MS).leave, [user("a")]);
+        online.came(user("a"), REFRESH_MS + 7 + GRACE_MS);
+        let at_ms = REFRESH_MS + 8 + GRACE_MS;
+        assert_eq!(online.due(at_ms).refresh, [user("a")], "it is new");
+        assert_eq!(online.due(2 * REFRESH_MS + 5), PresenceDue::default());
+        let at_ms = 2 * REFRESH_MS + 7 + GRACE_MS;
+        assert_eq!(online.due(at_ms).refresh, [user("a")]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub enum Operation {
     #[command(after_help = NODES)]
     Nodes(NodesArgs),
     /// Prints every partition: owner, lease_epoch, sessions on all nodes, how far its owner reads.
-    #[command(after_help = PARTITIONS)]
+    #[command(after_help = PARTITIONS, visible_alias = "owners")]
     Partitions(PartitionsArgs),
     /// Prints how far each node is behind the delivery log, and ingest behind its own; the worst first.
     #[command(after_help = LAG)]

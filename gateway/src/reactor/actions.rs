@@ -305,7 +305,7 @@ impl Reactor {
             }
             Ok(claims) => {
                 let expires = claims.expires_at_ms;
-                device.claims = claims;
+                device.grant = claims.into();
                 device.session.token_accepted(expires, &mut actions);
             }
             Err(error) => {

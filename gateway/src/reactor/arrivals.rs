@@ -80,7 +80,7 @@ impl Reactor {
             id,
             layer,
             decoder,
-            incoming: Vec::new(),
+            incoming: Box::default(),
             output: Output::default(),
             role,
             stage: Stage::Open,
@@ -155,7 +155,7 @@ impl Reactor {
             encoding: greeting.encoding,
             session: Session::new(&self.settings, start, heartbeat_ms, expires_ms, now),
             rates: Rc::default(),
-            claims: greeting.claims.clone(),
+            grant: greeting.claims.clone().into(),
             watches: None,
             pending: None,
             queued: false,
@@ -207,7 +207,7 @@ impl Reactor {
         let verifier = self.node.verifier.clone();
         if connection
             .device()
-            .is_some_and(|device| verifier.revoked(&device.claims))
+            .is_some_and(|device| verifier.revoked(&device.claims()))
         {
             let error = refusal(ErrorCode::Revoked, "revoked", 0);
             return self.turn_away(connection, &error, CloseCode::Revoked);
@@ -217,7 +217,7 @@ impl Reactor {
         let Role::Session(device) = &mut connection.role else {
             return;
         };
-        let expires_ms = device.claims.expires_at_ms;
+        let expires_ms = device.grant.expires_at_ms;
         let session = Session::new(&self.settings, start, heartbeat_ms, expires_ms, now);
         let (recovered, head) = match start {
             Start::Resumed(from) => (true, self.head(device.partition).max(from)),

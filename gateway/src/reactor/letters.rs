@@ -101,7 +101,7 @@ impl Reactor {
             let revoked = self
                 .find(session)
                 .and_then(Connection::device)
-                .is_some_and(|device| verifier.revoked(&device.claims));
+                .is_some_and(|device| verifier.revoked(&device.claims()));
             if revoked {
                 self.close_with(session, ErrorCode::Revoked, CloseCode::Revoked, "revoked");
             }

@@ -31,8 +31,8 @@ impl Reactor {
         for session in sessions {
             let device = self.find(session).and_then(|found| found.device());
             let void = device.is_some_and(|device| {
-                let claims = &device.claims;
-                verifier.revoked(claims) || learnt == Learnt::NoRoom && voids(&revocation, claims)
+                let claims = device.claims();
+                verifier.revoked(&claims) || learnt == Learnt::NoRoom && voids(&revocation, &claims)
             });
             if void {
                 let (code, close) = (ErrorCode::Revoked, CloseCode::Revoked);

@@ -124,9 +124,10 @@ impl Reactor {
         plain.clear();
         cipher.extend_from_slice(&connection.incoming);
         cipher.extend_from_slice(bytes);
-        connection.incoming = Vec::new();
-        let sealed = connection.output.sealed();
-        let opened = connection.layer.open(&mut cipher, &mut plain, sealed);
+        connection.incoming = Box::default();
+        let mut answer = Vec::new();
+        let opened = connection.layer.open(&mut cipher, &mut plain, &mut answer);
+        connection.output.put_sealed(&answer, &mut self.pool);
         if connection.output.tail() > 0 {
             self.touch(connection);
         }
@@ -170,7 +171,7 @@ impl Reactor {
             deadline_ms,
             shut: false,
         };
-        connection.incoming = Vec::new();
+        connection.incoming = Box::default();
         self.departed(connection);
         self.arm(connection, deadline_ms);
         self.touch(connection);
@@ -253,7 +254,9 @@ impl Reactor {
         if shut || connection.output.waiting() > 0 {
             return;
         }
-        connection.layer.close_notify(connection.output.sealed());
+        let mut last = Vec::new();
+        connection.layer.close_notify(&mut last);
+        connection.output.put_sealed(&last, &mut self.pool);
         if connection.output.tail() > 0 {
             self.send(connection);
             return;

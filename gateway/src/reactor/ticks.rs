@@ -17,6 +17,28 @@ const RECEIPTS_MS: u64 = 200;
 const RECEIPTS_PER_FLUSH: usize = 2_048;
 /// The table is walked for its gauges at most so often.
 const GAUGE_MS: u64 = 1_000;
+/// Places of the table of connections that one tick looks at for that: some hundred microseconds.
+const PLACES_PER_TICK: usize = 16_384;
+
+/// How far a walk over the connections is, and what it has found.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    ring: usize,
+    at: usize,
+    lagging: usize,
+    tails: usize,
+    bytes: usize,
+}
+
+impl Walk {
+    fn look(&mut self, connection: &mut Connection) {
+        let tail = connection.output.tail();
+        self.tails += usize::from(tail > 0);
+        self.bytes += tail;
+        let device = connection.device();
+        self.lagging += usize::from(device.is_some_and(|d| d.session.lagging()));
+    }
+}
 /// After the last of their slots, sessions that were told to come again have so long.
 pub(super) const MOVED_LATE_MS: u64 = 10_000;
 /// Time for the last closes to go out.
@@ -128,10 +150,11 @@ impl Reactor {
         self.gauge();
         if now_ms >= self.gauge_at_ms {
             self.gauge_at_ms = now_ms + GAUGE_MS;
-            self.gauge_tails();
             self.gauge_readings();
             self.tell_of_guests(now_ms);
+            self.walk.get_or_insert_default();
         }
+        self.gauge_tails();
     }
 
     /// Receipts, and the cursors that are due (or all that changed).
@@ -191,20 +214,28 @@ impl Reactor {
         }
     }
 
-    /// Who lags and what waits: a walk over the table.
+    /// Who lags and what waits: a walk over the table, a piece of it per tick.
     fn gauge_tails(&mut self) {
-        let (mut lagging, mut tails, mut bytes) = (0, 0, 0);
-        for ring in &mut self.rings {
-            for connection in ring.connections.iter_mut().flatten() {
-                let tail = connection.output.tail();
-                tails += usize::from(tail > 0);
-                bytes += tail;
-                let device = connection.device();
-                lagging += usize::from(device.is_some_and(|d| d.session.lagging()));
+        let Some(mut walk) = self.walk.take() else {
+            return;
+        };
+        let mut left = PLACES_PER_TICK;
+        while let Some(ring) = self.rings.get_mut(walk.ring) {
+            let rest = ring.connections.get_mut(walk.at..).unwrap_or_default();
+            let piece = rest.len().min(left);
+            for connection in rest[..piece].iter_mut().flatten() {
+                walk.look(connection);
             }
+            left -= piece;
+            walk.at += piece;
+            if left == 0 {
+                self.walk = Some(walk);
+                return;
+            }
+            (walk.ring, walk.at) = (walk.ring + 1, 0);
         }
-        self.counters.set(Gauge::Lagging, lagging);
-        self.counters.set(Gauge::Tails, tails);
-        self.counters.set(Gauge::TailBytes, bytes);
+        self.counters.set(Gauge::Lagging, walk.lagging);
+        self.counters.set(Gauge::Tails, walk.tails);
+        self.counters.set(Gauge::TailBytes, walk.bytes);
     }
 }

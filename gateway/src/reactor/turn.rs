@@ -5,6 +5,7 @@ use super::core::CoreError;
 use super::inbox::ToCore;
 use super::readiness::Readiness;
 use super::reading::Reading;
+use super::ticks::Walk;
 use super::users::Users;
 use crate::accept::slots::Promises;
 use crate::counters::{CoreCounters, Counter, Gauge, Histogram};
@@ -104,6 +105,8 @@ pub(crate) struct Reactor {
     pub(super) sessions: usize,
     pub(super) tick_at_ms: u64,
     pub(super) gauge_at_ms: u64,
+    /// A walk over the connections that is under way.
+    pub(super) walk: Option<Walk>,
     /// Where the delivery partitions are looked at next, so that none waits for ever.
     pub(super) next_partition: usize,
     /// While draining in a cluster: when those are told that were told of no other node.
@@ -182,6 +185,7 @@ impl Reactor {
             sessions: 0,
             tick_at_ms: 0,
             gauge_at_ms: 0,
+            walk: None,
             next_partition: 0,
             last_call_at_ms: None,
             drain_at_ms: None,

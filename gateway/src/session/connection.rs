@@ -23,7 +23,7 @@ pub(crate) struct Connection {
     pub(crate) layer: Layer,
     pub(crate) decoder: ws::Decoder,
     /// Ciphertext that is not a whole record.
-    pub(crate) incoming: Vec<u8>,
+    pub(crate) incoming: Box<[u8]>,
     pub(crate) output: Output,
     pub(crate) role: Role,
     pub(crate) stage: Stage,
@@ -42,8 +42,8 @@ pub(crate) struct Connection {
     pub(crate) _place: SessionPermit,
 }
 
-const _: () = assert!(size_of::<Connection>() <= 288);
-const _: () = assert!(size_of::<Device>() <= 400);
+const _: () = assert!(size_of::<Connection>() <= 160);
+const _: () = assert!(size_of::<Device>() <= 224);
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub(crate) struct Device {
     pub(crate) session: Session,
     /// The user's, shared by all its sessions of this core.
     pub(crate) rates: Rc<Cell<UserRates>>,
-    pub(crate) claims: Claims,
+    pub(crate) grant: Grant,
     pub(crate) watches: Option<Box<Watches>>,
     pub(crate) pending: Option<Box<Pending>>,
     /// On the list of sessions that are behind and may read.
@@ -104,6 +104,25 @@ pub(crate) struct Device {
     pub(crate) told_of_ms: u64,
     /// When the last resume token was made, monotonic milliseconds; 0: a fresh one is due.
     pub(crate) token_at_ms: u64,
+}
+
+/// What the session's token says, besides whose it is.
+pub(crate) struct Grant {
+    pub(crate) expires_at_ms: u64,
+    issued_at_ms: u64,
+    jti: Option<Box<str>>,
+    admin: bool,
+}
+
+impl From<Claims> for Grant {
+    fn from(claims: Claims) -> Self {
+        Self {
+            expires_at_ms: claims.expires_at_ms,
+            issued_at_ms: claims.issued_at_ms,
+            jti: claims.jti.map(String::into_boxed_str),
+            admin: claims.admin,
+        }
+    }
 }
 
 /// What a session watches; most watch a few.
@@ -168,6 +187,18 @@ impl Connection {
 }
 
 impl Device {
+    /// The claims of its token.
+    pub(crate) fn claims(&self) -> Claims {
+        Claims {
+            user: self.user.clone(),
+            device: Some(self.device.clone()),
+            expires_at_ms: self.grant.expires_at_ms,
+            issued_at_ms: self.grant.issued_at_ms,
+            admin: self.grant.admin,
+            jti: self.grant.jti.as_deref().map(str::to_owned),
+        }
+    }
+
     /// Whether it watches typing in a chat.
     pub(crate) fn watches(&self, chat: &ChatId) -> bool {
         self.watches

@@ -13,9 +13,15 @@ const SEAL_BYTES: usize = 64 << 10;
 /// The same for a socket that was full a moment ago.
 const SEAL_BYTES_SLOW: usize = 4 << 10;
 
-/// See the module.
+/// See the module. An idle connection's is a null pointer.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
+    busy: Option<Box<Busy>>,
+}
+
+/// What a connection has while bytes of it wait or are on their way.
+#[derive(Debug, Default)]
+pub(super) struct Busy {
     /// To be sealed, from `plain_at` on.
     plain: Vec<u8>,
     plain_at: usize,
@@ -45,35 +51,43 @@ pub(crate) enum Went {
 impl Output {
     /// Where plaintext is appended.
     pub(crate) fn plain(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
-        if self.plain.capacity() == 0 {
-            self.plain = pool.take();
+        let busy = self.busy.get_or_insert_with(|| pool.take_busy());
+        if busy.plain.capacity() == 0 {
+            busy.plain = pool.take();
         }
-        &mut self.plain
+        &mut busy.plain
     }
 
-    /// Where bytes are appended that the record layer has made itself, in their order.
-    pub(crate) fn sealed(&mut self) -> &mut Vec<u8> {
-        &mut self.sealed
+    /// Appends bytes that the record layer has made itself, in their order.
+    pub(crate) fn put_sealed(&mut self, bytes: &[u8], pool: &mut Pool) {
+        if !bytes.is_empty() {
+            let busy = self.busy.get_or_insert_with(|| pool.take_busy());
+            busy.sealed.extend_from_slice(bytes);
+        }
     }
 
     /// Bytes that have not gone out.
     pub(crate) fn waiting(&self) -> usize {
-        self.plain.len() - self.plain_at + self.tail() + self.in_flight
+        self.busy.as_ref().map_or(0, |busy| {
+            busy.plain.len() - busy.plain_at + busy.tail() + busy.in_flight
+        })
     }
 
     /// Sealed bytes that the socket did not take.
     pub(crate) fn tail(&self) -> usize {
-        self.sealed.len() - self.sealed_at
+        self.busy.as_ref().map_or(0, |busy| busy.tail())
     }
 
     /// Since when there is a tail that the socket does not take as a whole.
     pub(crate) fn full_since_ms(&self) -> Option<u64> {
-        self.full_since_ms
+        self.busy.as_ref()?.full_since_ms
     }
 
     /// The socket takes bytes again.
     pub(crate) fn writable(&mut self) {
-        self.blocked = false;
+        if let Some(busy) = &mut self.busy {
+            busy.blocked = false;
+        }
     }
 
     /// The next send: buffer and where to begin; `None` when there is nothing, or not yet.
@@ -81,6 +95,59 @@ impl Output {
     /// # Errors
     /// The record layer can seal no more: close.
     pub(crate) fn next(
+        &mut self,
+        layer: &mut Layer,
+        pool: &mut Pool,
+    ) -> Result<Option<(Vec<u8>, usize)>, RecordError> {
+        let Some(busy) = &mut self.busy else {
+            return Ok(None);
+        };
+        let next = busy.next(layer, pool)?;
+        if next.is_none() && busy.is_idle() {
+            pool.give_busy(self.busy.take());
+        }
+        Ok(next)
+    }
+
+    /// A send has ended; `buffer` is the one that `next` gave, from `from` on.
+    pub(crate) fn sent(
+        &mut self,
+        buffer: Vec<u8>,
+        from: usize,
+        outcome: SendOutcome,
+        now_ms: u64,
+        pool: &mut Pool,
+    ) -> Went {
+        let Some(busy) = &mut self.busy else {
+            debug_assert!(false, "a send in flight is not idle");
+            pool.give(buffer);
+            return Went::Broken;
+        };
+        let went = busy.sent(buffer, from, outcome, now_ms, pool);
+        if went == Went::All && busy.is_idle() {
+            pool.give_busy(self.busy.take());
+        }
+        went
+    }
+}
+
+impl Busy {
+    fn tail(&self) -> usize {
+        self.sealed.len() - self.sealed_at
+    }
+
+    /// As it begins; the buffers that it had.
+    pub(super) fn reset(&mut self) -> [Vec<u8>; 2] {
+        let old = std::mem::take(self);
+        [old.plain, old.sealed]
+    }
+
+    /// Nothing of it is worth keeping.
+    fn is_idle(&self) -> bool {
+        self.plain.is_empty() && self.tail() == 0 && self.in_flight == 0
+    }
+
+    fn next(
         &mut self,
         layer: &mut Layer,
         pool: &mut Pool,
@@ -99,8 +166,7 @@ impl Output {
         Ok(Some((std::mem::take(&mut self.sealed), from)))
     }
 
-    /// A send has ended; `buffer` is the one that `next` gave, from `from` on.
-    pub(crate) fn sent(
+    fn sent(
         &mut self,
         buffer: Vec<u8>,
         from: usize,
@@ -167,53 +233,5 @@ impl Output {
             pool.give(std::mem::take(&mut self.plain));
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn send(output: &mut Output, pool: &mut Pool) -> Option<(Vec<u8>, usize)> {
-        output.next(&mut Layer::Plain, pool).expect("plain")
-    }
-
-    #[test]
-    fn one_send_at_a_time_takes_all_that_waits() {
-        let (mut output, mut pool) = (Output::default(), Pool::default());
-        output.plain(&mut pool).extend_from_slice(b"one");
-        output.plain(&mut pool).extend_from_slice(b"two");
-        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
-        assert_eq!((&buffer[from..], output.waiting()), (&b"onetwo"[..], 6));
-        output.plain(&mut pool).extend_from_slice(b"three");
-        assert_eq!(send(&mut output, &mut pool), None);
-        let went = output.sent(buffer, from, SendOutcome::Sent(6), 5, &mut pool);
-        assert_eq!(went, Went::All);
-        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
-        assert_eq!(&buffer[from..], b"three");
-    }
-
-    #[test]
-    fn what_the_socket_did_not_take_goes_first_when_it_is_writable() {
-        let (mut output, mut pool) = (Output::default(), Pool::default());
-        output.plain(&mut pool).extend_from_slice(b"abcdef");
-        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
-        output.sealed().extend_from_slice(b"!");
-        let went = output.sent(buffer, from, SendOutcome::Sent(2), 7, &mut pool);
-        assert_eq!(went, Went::Full);
-        assert_eq!((output.tail(), output.full_since_ms()), (5, Some(7)));
-        output.plain(&mut pool).extend_from_slice(b"gh");
-        assert_eq!(send(&mut output, &mut pool), None, "blocked");
-        output.writable();
-        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
-        assert_eq!(&buffer[from..], b"cdef!");
-        let went = output.sent(buffer, from, SendOutcome::WouldBlock, 9, &mut pool);
-        assert_eq!((went, output.full_since_ms()), (Went::Full, Some(7)));
-        output.writable();
-        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
-        output.sent(buffer, from, SendOutcome::Sent(5), 9, &mut pool);
-        assert_eq!(output.full_since_ms(), None);
-        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
-        assert_eq!(&buffer[from..], b"gh");
     }
 }

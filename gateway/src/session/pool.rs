@@ -1,5 +1,7 @@
 //! Buffers that are used again: a session holds one only while it has something to say.
 
+use super::output::Busy;
+
 /// Buffers kept, and the largest that is.
 const KEPT: usize = 256;
 const KEPT_BYTES_MAX: usize = 128 << 10;
@@ -9,6 +11,8 @@ const FRESH_BYTES: usize = 4 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     spare: Vec<Vec<u8>>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
+    busy: Vec<Box<Busy>>,
 }
 
 impl Pool {
@@ -24,6 +28,22 @@ impl Pool {
         if self.spare.len() < KEPT && (1..=KEPT_BYTES_MAX).contains(&buffer.capacity()) {
             buffer.clear();
             self.spare.push(buffer);
+        }
+    }
+
+    /// State of a connection that is to have output.
+    pub(super) fn take_busy(&mut self) -> Box<Busy> {
+        self.busy.pop().unwrap_or_default()
+    }
+
+    /// Gives it back, its buffers too.
+    pub(super) fn give_busy(&mut self, busy: Option<Box<Busy>>) {
+        let Some(mut busy) = busy else { return };
+        for buffer in busy.reset() {
+            self.give(buffer);
+        }
+        if self.busy.len() < KEPT {
+            self.busy.push(busy);
         }
     }
 }

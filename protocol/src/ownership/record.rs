@@ -116,6 +116,24 @@ pub struct NodeRecord {
 }
 
 impl NodeRecord {
+    /// A process that ingests, and serves no clients. `link`: its admin listener, `host:port`; empty: none.
+    #[must_use]
+    pub fn ingest(weight: u32, link: String) -> Self {
+        Self {
+            incarnation: 0,
+            replaces: 0,
+            beat: 0,
+            state: NodeState::Active,
+            weight,
+            edge: false,
+            ingest: true,
+            url: String::new(),
+            plain_url: String::new(),
+            link,
+            lane: None,
+        }
+    }
+
     /// Whether it may own partitions of a kind.
     #[must_use]
     pub fn takes(&self, kind: Kind) -> bool {

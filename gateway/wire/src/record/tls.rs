@@ -17,7 +17,7 @@ use super::{CIPHERTEXT_BYTES_MAX, Ended, Layer, Opened, Progress, RecordError};
 /// Bytes of the records of one handshake message that goes on. Real ones (a certificate chain) stay below 16 KiB, but
 /// may be cut into records of one byte each.
 const HELD_BYTES_MAX: usize = 64 * 1024;
-/// Encrypted records of one end's handshake, at most: real ones are a handful.
+/// Pieces of bytes that one handshake takes in, at most: each is an encrypted record or less, and real ones are a handful.
 const STEPS_MAX: u8 = 64;
 
 /// One TLS connection.
