@@ -7,7 +7,8 @@ use crate::certs::{self, CertError, Certificates, Source};
 use crate::cli::{self, Cli, Command, RunArgs, TokenArgs};
 use crate::config::Config;
 use crate::config::node::{node_config, sessions_drain_ms};
-use crate::node::{self, NodeHandle, StartError, descriptors};
+use crate::node::config::NodeConfig;
+use crate::node::{self, NodeHandle, StartError, descriptors, host};
 use crate::operate;
 use crate::reload::Reloads;
 use hawser_fanout::engines::end_by;
@@ -15,7 +16,7 @@ use hawser_fanout::settings::{self, SettingsError};
 use hawser_protocol::ids::{DeviceId, UserId};
 use hawser_ring::Ring;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -139,6 +140,7 @@ fn serve(config: &Config) -> Result<(), Failure> {
     let descriptors = descriptors::raise();
     let mut backing = Backing::open(config)?;
     let node_config = node_config(config, &tls, backing.resume_key, descriptors)?;
+    tell_of_host(config, &node_config, descriptors);
     let started = node::start(
         node_config,
         backing.services.clone(),
@@ -171,6 +173,21 @@ fn serve(config: &Config) -> Result<(), Failure> {
     drop(reloads);
     backing.close();
     waited.and(joined)
+}
+
+/// Says what of the kernel holds the node back; one that does everything by itself is for trying things out.
+fn tell_of_host(config: &Config, node: &NodeConfig, descriptors: u64) {
+    let alone = !config.engine_sections().embedded().is_empty();
+    for finding in host::findings(Path::new("/"), node, descriptors) {
+        let knob = finding.knob;
+        match alone {
+            true => tracing::debug!(knob, "{finding}"),
+            false => tracing::warn!(
+                knob,
+                "held back: {finding} (kernel-tuning/tune verify --profile edge)"
+            ),
+        }
+    }
 }
 
 /// Serves signals until the node is to stop, and drained.

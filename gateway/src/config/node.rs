@@ -2,7 +2,8 @@
 
 use super::Config;
 use crate::node::config::{
-    AdmissionLimits, ClusterConfig, Listener, NodeConfig, RingLimits, SessionLimits, SocketLimits,
+    AdmissionLimits, ClusterConfig, FILES_PER_RING_MAX, Listener, NodeConfig, RingLimits,
+    SessionLimits, SocketLimits,
 };
 use crate::node::memory;
 use hawser_fanout::owners::{host_name, node_name};
@@ -10,8 +11,6 @@ use hawser_fanout::settings::SettingsError;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Direct descriptors of one ring at most: its table is one allocation of the kernel's.
-const FILES_PER_RING_MAX: u64 = 32_768;
 /// Rings of one core at most.
 const RINGS_PER_CORE_MAX: usize = 64;
 /// Bytes of a send that may wait unsent in the kernel.

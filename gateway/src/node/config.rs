@@ -22,6 +22,8 @@ use std::time::Duration;
 const BACKLOG_S: u32 = 5;
 /// A backlog is at least so long, whatever the pace.
 const BACKLOG_MIN: u32 = 128;
+/// Direct descriptors of one ring at most: its table is one allocation of the kernel's.
+pub(crate) const FILES_PER_RING_MAX: u64 = 32_768;
 /// Addresses known beside those of the sessions.
 const ADDRESSES_SPARE: usize = 65_536;
 

@@ -81,7 +81,7 @@ impl Pressure {
 }
 
 /// `Name:   123 kB` of a /proc file, in bytes.
-fn kib_field(text: &str, name: &str) -> Option<u64> {
+pub(super) fn kib_field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1_024)

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod descriptors;
+pub mod host;
 pub mod memory;
 pub mod shards;
 pub(crate) mod shared;
