@@ -18,6 +18,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+/// Events of a client that are served in one go: log lines and errors, of which a broker that is away makes a few a second.
+const EVENTS_PER_SERVE: usize = 64;
 /// Readers of one partition at a time: a handle costs threads and connections.
 const HANDLES_MAX: usize = 8;
 /// Bound of a seek, which is answered within librdkafka.
@@ -144,11 +146,10 @@ pub(super) fn bury<T: Send + 'static>(gone: Vec<T>) {
 
 /// Events that are not records; at most some at a time.
 pub(super) fn serve(consumer: &BaseConsumer<Context>) {
-    for _ in 0..64 {
-        match consumer.poll(Duration::ZERO) {
-            None => return,
-            Some(Ok(_)) => {}
-            Some(Err(error)) => tracing::debug!(%error, "a Kafka consumer"),
+    for _ in 0..EVENTS_PER_SERVE {
+        // None is both a log line and an empty queue, where nothing is lost by asking again: an error may stand behind.
+        if let Some(Err(error)) = consumer.poll(Duration::ZERO) {
+            tracing::debug!(%error, "a Kafka consumer");
         }
     }
 }
