@@ -223,8 +223,11 @@ fn wait(
         let begun = Instant::now();
         let ends = |after: Duration| begun.elapsed() >= after;
         // Others may have sent clients here before they heard of it: these are told where to go.
-        let quiet = || !node.has_others() || ends(ON_THEIR_WAY.min(drain));
-        while !(node.is_drained() && quiet() || ends(drain)) {
+        let done = || {
+            let left = node.left();
+            left.is_nothing() && (left.others == 0 || ends(ON_THEIR_WAY))
+        };
+        while !(done() || ends(drain)) {
             tokio::select! {
                 wish = signals.next() => if wish == Wish::End { break },
                 () = tokio::time::sleep(DRAIN_LOOK) => {}

@@ -104,7 +104,7 @@ impl Host {
     }
 
     fn memory(&self, config: &NodeConfig) -> Option<Finding> {
-        let total = memory::kib_field(&self.text("proc/meminfo")?, "MemTotal:")?;
+        let total = memory::total_bytes(&self.0)?;
         let fixed = (config.replay_bytes + config.body_bytes) as u64;
         let wants = config.admission.sessions_max as u64 * SESSION_BYTES + fixed;
         let mib = |bytes: u64| format!("{} MiB", bytes >> 20);

@@ -1,7 +1,7 @@
 //! Starting and stopping: listeners, mailboxes, one pinned thread per core, the control thread.
 
 use super::config::{NodeConfig, Services};
-use super::shared::NodeShared;
+use super::shared::{Left, NodeShared};
 use crate::accept::addresses::AddressTable;
 use crate::accept::listener::{BindError, Bound, bind_all};
 use crate::admin;
@@ -222,16 +222,9 @@ impl NodeHandle {
         self.node.sessions.load(Ordering::Relaxed)
     }
 
-    /// Whether a drain has nothing left to move: no session, and no partition that another node could take.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.node.left().is_nothing()
-    }
-
-    /// Whether other nodes send clients here, as far as this one knows.
-    #[must_use]
-    pub fn has_others(&self) -> bool {
-        self.node.left().others > 0
+    /// What a drain has to move.
+    pub(crate) fn left(&self) -> Left {
+        self.node.left()
     }
 
     /// Returns why when the node has to end: a core has ended, which none does by itself unless it failed, or another

@@ -235,3 +235,69 @@ impl Busy {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn send(output: &mut Output, pool: &mut Pool) -> Option<(Vec<u8>, usize)> {
+        output.next(&mut Layer::Plain, pool).expect("plain")
+    }
+
+    #[test]
+    fn one_send_at_a_time_takes_all_that_waits() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.plain(&mut pool).extend_from_slice(b"one");
+        output.plain(&mut pool).extend_from_slice(b"two");
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        assert_eq!((&buffer[from..], output.waiting()), (&b"onetwo"[..], 6));
+        output.plain(&mut pool).extend_from_slice(b"three");
+        assert_eq!(send(&mut output, &mut pool), None);
+        let went = output.sent(buffer, from, SendOutcome::Sent(6), 5, &mut pool);
+        assert_eq!(went, Went::All);
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        assert_eq!(&buffer[from..], b"three");
+    }
+
+    #[test]
+    fn once_everything_is_sent_nothing_is_kept() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        assert_eq!(send(&mut output, &mut pool), None);
+        output.plain(&mut pool).extend_from_slice(b"one");
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        assert_eq!(output.waiting(), 3);
+        output.sent(buffer, from, SendOutcome::Sent(3), 5, &mut pool);
+        assert!(output.busy.is_none());
+        output.put_sealed(b"", &mut pool);
+        assert_eq!((output.waiting(), output.tail()), (0, 0));
+        assert!(output.busy.is_none());
+        // A place for bytes that never came.
+        let _ = output.plain(&mut pool);
+        assert_eq!(send(&mut output, &mut pool), None);
+        assert!(output.busy.is_none());
+    }
+
+    #[test]
+    fn what_the_socket_did_not_take_goes_first_when_it_is_writable() {
+        let (mut output, mut pool) = (Output::default(), Pool::default());
+        output.plain(&mut pool).extend_from_slice(b"abcdef");
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        output.put_sealed(b"!", &mut pool);
+        let went = output.sent(buffer, from, SendOutcome::Sent(2), 7, &mut pool);
+        assert_eq!(went, Went::Full);
+        assert_eq!((output.tail(), output.full_since_ms()), (5, Some(7)));
+        output.plain(&mut pool).extend_from_slice(b"gh");
+        assert_eq!(send(&mut output, &mut pool), None, "blocked");
+        output.writable();
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        assert_eq!(&buffer[from..], b"cdef!");
+        let went = output.sent(buffer, from, SendOutcome::WouldBlock, 9, &mut pool);
+        assert_eq!((went, output.full_since_ms()), (Went::Full, Some(7)));
+        output.writable();
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        output.sent(buffer, from, SendOutcome::Sent(5), 9, &mut pool);
+        assert_eq!(output.full_since_ms(), None);
+        let (buffer, from) = send(&mut output, &mut pool).expect("bytes");
+        assert_eq!(&buffer[from..], b"gh");
+    }
+}

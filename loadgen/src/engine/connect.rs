@@ -68,10 +68,8 @@ impl Engine {
         let deadline_ms = now / 1_000_000 + OPEN_MS;
         self.wheel.insert(deadline_ms, (at, Timer::Open(epoch)));
         let session = &self.sessions[at as usize];
-        let home = session
-            .home
-            .and_then(|home| gateways.get(usize::from(home)));
-        let address = home.copied().unwrap_or(gateways[turn % gateways.len()]);
+        let home = self.shared.gateway(session.home);
+        let address = home.unwrap_or(gateways[turn % gateways.len()]);
         let fd = match dial(address, source.map(IpAddr::V4)) {
             Ok(fd) => fd,
             Err(error) => return self.drop_connection(at, 0, &format!("connect: {error}")),
@@ -134,10 +132,7 @@ impl Engine {
             Stage::Connecting | Stage::Greeting => {
                 self.connecting -= 1;
                 // Where it was sent is not there: whoever is asked next is asked to serve.
-                sent_to = session
-                    .home
-                    .take()
-                    .and_then(|home| self.shared.addresses.get(usize::from(home)).copied());
+                sent_to = self.shared.gateway(session.home.take());
                 session.stays |= sent_to.is_some();
                 Counters::add(&counters.failed, 1);
                 self.found
@@ -231,8 +226,7 @@ impl Engine {
         if session.stage == Stage::Live {
             Counters::take(&counters.live, 1);
         }
-        let (user, home) = (session.user, session.home);
-        let sent_to = home.and_then(|home| self.shared.addresses.get(usize::from(home)).copied());
+        let (user, sent_to) = (session.user, self.shared.gateway(session.home));
         if let Some(key) = session.key {
             let _ = self.ring.close(key);
         }

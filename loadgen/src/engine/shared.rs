@@ -140,6 +140,11 @@ impl Shared {
         }
     }
 
+    /// Where a gateway of our list is, by its index.
+    pub(crate) fn gateway(&self, index: Option<u16>) -> Option<std::net::SocketAddr> {
+        self.addresses.get(usize::from(index?)).copied()
+    }
+
     /// Cuts all sessions off that a storm is to cut.
     pub fn cut(&self) {
         self.cut_ns.store(self.now_ns(), Ordering::Release);
