@@ -10,7 +10,7 @@ locals {
     var.part.packages,
   )))
 
-  # Exactly the files of kernel-tuning/.
+  # Exactly the files of kernel-tuning/. `tune` reads its table, so that what is made from it for others is not needed here.
   tuning_files = concat(
     [
       { source = "tune", path = "/opt/hawser/kernel-tuning/tune", mode = "0755" },
@@ -18,7 +18,7 @@ locals {
       { source = "modules-load.d/hawser.conf", path = "/etc/modules-load.d/hawser.conf", mode = "0644" },
       { source = "systemd/hawser-tune.service", path = "/etc/systemd/system/hawser-tune.service", mode = "0644" },
     ],
-    [for name in ["sysctl.d/60-hawser-common.conf", "sysctl.d/61-hawser-${var.host.role}.conf", "devices.d/common.ini", "devices.d/${var.host.role}.ini"] :
+    [for name in concat(["knobs.toml"], sort(fileset(local.tuning, "tuning/*.py"))) :
     { source = name, path = "/opt/hawser/kernel-tuning/${name}", mode = "0644" }],
   )
 

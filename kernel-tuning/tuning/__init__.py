@@ -1,0 +1,1 @@
+"""What `tune` is made of: the table of knobs, the host, settings, what is asked of a host, and what is done about it."""
