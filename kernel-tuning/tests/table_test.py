@@ -92,6 +92,11 @@ class Columns(unittest.TestCase):
             if knob.cost_from != "source":
                 self.assertRegex(knob.cost_from, r"^NUMBERS\.md, |^kernel-tuning/", f"{knob.key}: where was it measured?")
 
+    def test_commands_by_which_one_sees_a_knob_are_commands(self):
+        for knob in TABLE.knobs:
+            done = subprocess.run(["sh", "-n"], input=knob.verify, capture_output=True, text=True, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), f"{knob.key}: {knob.verify}")
+
     def test_a_table_that_is_not_whole_is_refused_with_the_place(self):
         def damaged(old, new):
             folder = copied(self)
