@@ -44,6 +44,10 @@ if name == "ethtool":
         adaptive = state["offers"] == "adaptive"
         print(f"Coalesce parameters for {nic}:\nAdaptive RX: {state['coalesce.adaptive-rx'] if adaptive else 'n/a'}  TX: {state['coalesce.adaptive-tx'] if adaptive else 'n/a'}")
         print(f"stats-block-usecs: n/a\n\nrx-usecs: {state['coalesce.rx-usecs']}\nrx-frames: 1\n")
+    elif rest[0] in state["refuses"]:
+        sys.exit("netlink error: Operation not supported")
+    elif rest[0] in state["ignores"]:
+        done()
     else:
         done(**{f"{names[flag]}.{rest[0]}": rest[1]})
 elif name == "tc":
@@ -100,7 +104,7 @@ class Fixture(unittest.TestCase):
         self.put_services()
         self.told = {"channels.combined": "1", "ring.rx": "512", "ring.tx": "512", "feature.gro": "off", "offers": "nothing",
                      "coalesce.adaptive-rx": "off", "coalesce.adaptive-tx": "off", "coalesce.rx-usecs": "0", "qdisc": "pfifo_fast",
-                     "default": "fq_codel", "ruleset": "tcp dport 443 notrack", "no_module": [], "calls": []}
+                     "default": "fq_codel", "ruleset": "tcp dport 443 notrack", "no_module": [], "refuses": [], "ignores": [], "calls": []}
         self.put("programs.json", json.dumps(self.told))
         for name in ("ethtool", "tc", "nft", "modprobe", "systemctl"):
             self.put(f"tools/{name}", PROGRAM)

@@ -149,6 +149,23 @@ class Devices(Fixture):
                 self.assertEqual(self.get("sys/class/net/eno1/napi_defer_hard_irqs"), polls)
                 self.tune("revert")
 
+    def test_a_device_that_shows_what_it_does_not_do_is_coalesced_by_the_next_best(self):
+        # As virtio-net does with ethtool 6.1: one is ignored, the other refused.
+        self.tell(offers="adaptive", ignores=["adaptive-rx", "adaptive-tx"])
+        rows = self.tune("apply", "--profile", "kafka")
+        self.assertEqual((rows["nic:eno1.adaptive_rx"]["state"], rows["nic:eno1.adaptive_rx"]["note"]), ("absent", "the device made off of it"))
+        self.assertEqual(rows["nic:eno1.rx_usecs"]["state"], "changed")
+        self.assertEqual(self.get("sys/class/net/eno1/gro_flush_timeout"), "0")
+        self.tune("revert")
+        self.tell(ignores=["adaptive-rx"], refuses=["rx-usecs"])
+        rows = self.tune("apply", "--profile", "kafka")
+        self.assertEqual((rows["nic:eno1.rx_usecs"]["state"], rows["nic:eno1.gro_flush_timeout"]["state"]), ("absent", "changed"))
+        self.tune("verify", "--profile", "kafka")
+        again = self.tune("apply", "--profile", "kafka")
+        self.assertEqual({row["state"] for row in again.values()}, {"ok", "absent"})
+        self.tune("revert")
+        self.assertEqual(self.get("sys/class/net/eno1/gro_flush_timeout"), "0")
+
     def test_fq_is_put_below_every_queue_of_a_device_that_is_up(self):
         rows = self.tune("apply", "--profile", "edge")
         self.assertEqual(rows["nic:eno1.qdisc"]["want"], "mq/fq")

@@ -65,7 +65,10 @@ class Host:
         program = self.program(name)
         if not program:
             raise OSError(f"{name} is not installed")
-        done = subprocess.run([program, *args], capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S, check=False)
+        try:
+            done = subprocess.run([program, *args], capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise OSError(f"{name} did not end within {PROGRAM_TIMEOUT_S} s") from error
         # 80 is ethtool's "was so already" on some versions.
         if done.returncode not in (0, 80):
             raise OSError(words(done.stderr) or f"{name} ended with {done.returncode}")

@@ -23,8 +23,11 @@ class Ask:
         return self.knobs[key].value if key in self.knobs else default
 
 
-def stages(host, table, profile, nics):
-    """Settings in the order in which they are made; a stage is read only when those before it are done."""
+def stages(host, table, profile, nics, refusal):
+    """Settings in the order in which they are made; a stage is read only when those before it are done.
+
+    refusal(setting): why this host would not take it earlier in this boot, or None.
+    """
     yield lambda: [Module(host, "module", knob.key, knob.value, knob) for knob in table.of(profile, "module")]
     yield lambda: list(sysctls(host, table.of(profile, "sysctl")))
     yield lambda: list(huge_pages(host, table.of(profile, "thp")))
@@ -36,7 +39,9 @@ def stages(host, table, profile, nics):
     for nic in nics:
         # Queues and rings before the queues' own settings, whose number they change.
         yield lambda nic=nic: list(hardware(host, nic, ask))
-        yield lambda nic=nic: list(coalescing(host, nic, ask))
+        yield lambda nic=nic: list(coalesced_by_load(host, nic, ask))
+        yield lambda nic=nic: list(coalesced_by_time(host, nic, ask, refusal))
+        yield lambda nic=nic: list(coalesced_by_kernel(host, nic, ask, refusal))
         yield lambda nic=nic: list(steering(host, nic, ask))
     yield lambda: list(watched(host, table, profile))
 
@@ -96,8 +101,8 @@ def disks(host, ask):
                 yield FileSetting(host, "disk", f"{disk}.{key}", ask.value(key), ask[key], path=f"/sys/block/{disk}/queue/{key}")
 
 
-def offered(host, nic, show, pattern):
-    found = re.search(pattern, host.ask("ethtool", show, nic) or "")
+def offered(told, pattern):
+    found = re.search(pattern, told or "")
     return found.group(1) if found else None
 
 
@@ -106,39 +111,49 @@ def hardware(host, nic, ask):
     def ethtool(key, want, show, pattern, *change):
         return Ethtool(host, "nic", f"{nic}.{key}", want, ask[key], nic=nic, show=show, pattern=pattern, change=list(change))
 
-    most = offered(host, nic, "-l", r"(?s)maximums:.*?Combined:\s+(\d+)")
+    queues, rings, features = (host.ask("ethtool", show, nic) for show in ("-l", "-g", "-k"))
+    most = offered(queues, r"(?s)maximums:.*?Combined:\s+(\d+)")
     if ask.value("channels") == "cores" and most:
         now = r"(?s)Current hardware settings:.*?Combined:\s+(\d+)"
         yield ethtool("channels", min(int(most), len(host.cores())), "-l", now, "-L", "combined")
     for way in ("RX", "TX"):
         key = f"ring_{way.lower()}"
-        most = offered(host, nic, "-g", rf"(?s)maximums:.*?{way}:\s+(\d+)")
+        most = offered(rings, rf"(?s)maximums:.*?{way}:\s+(\d+)")
         if ask[key] and most:
             now = rf"(?s)Current hardware settings:.*?{way}:\s+(\d+)"
             yield ethtool(key, min(int(ask.value(key)), int(most)), "-g", now, "-G", way.lower())
-    features = {"gro": "generic-receive-offload", "lro": "large-receive-offload", "tso": "tcp-segmentation-offload"}
-    for key, name in features.items():
+    names = {"gro": "generic-receive-offload", "lro": "large-receive-offload", "tso": "tcp-segmentation-offload"}
+    for key, name in names.items():
         # `[fixed]` is what no command changes.
         pattern = rf"{name}: (on|off)(?! \[fixed\])"
-        if ask[key] and offered(host, nic, "-k", pattern):
+        if ask[key] and offered(features, pattern):
             yield ethtool(key, ask.value(key), "-k", pattern, "-K", key)
 
 
-def coalescing(host, nic, ask):
-    """By the device and its load, else by the device and a fixed time, else by the kernel: only one of the three."""
-    adaptive = {"adaptive_rx": r"Adaptive RX: (on|off)", "adaptive_tx": r"Adaptive RX: \S+\s+TX: (on|off)"}
-    for key, pattern in adaptive.items():
-        if ask[key] and offered(host, nic, "-c", pattern):
+def coalesced_by_load(host, nic, ask):
+    """The first of three ways to have fewer interrupts: by the device, as the load is."""
+    told = host.ask("ethtool", "-c", nic)
+    for key, pattern in (("adaptive_rx", r"Adaptive RX: (on|off)"), ("adaptive_tx", r"Adaptive RX: \S+\s+TX: (on|off)")):
+        if ask[key] and offered(told, pattern):
             yield Ethtool(host, "nic", f"{nic}.{key}", ask.value(key), ask[key], nic=nic, show="-c", pattern=pattern, change=["-C", key.replace("_", "-")])
-    by_load = offered(host, nic, "-c", adaptive["adaptive_rx"])
-    fixed = r"(?m)^rx-usecs:\s+(\d+)"
-    by_time = None if by_load else offered(host, nic, "-c", fixed)
-    if ask["rx_usecs"] and by_time:
-        yield Ethtool(host, "nic", f"{nic}.rx_usecs", ask.value("rx_usecs"), ask["rx_usecs"], nic=nic, show="-c", pattern=fixed, change=["-C", "rx-usecs"])
+
+
+def coalesced_by_time(host, nic, ask, refusal):
+    """The second: by the device, after a fixed time, where it does not follow the load."""
+    by_load = [setting for setting in coalesced_by_load(host, nic, ask) if setting.name.endswith("adaptive_rx") and not refusal(setting)]
+    pattern = r"(?m)^rx-usecs:\s+(\d+)"
+    if ask["rx_usecs"] and not by_load and offered(host.ask("ethtool", "-c", nic), pattern):
+        yield Ethtool(host, "nic", f"{nic}.rx_usecs", ask.value("rx_usecs"), ask["rx_usecs"], nic=nic, show="-c", pattern=pattern, change=["-C", "rx-usecs"])
+
+
+def coalesced_by_kernel(host, nic, ask, refusal):
+    """The third: by a timer of the kernel, where the device does neither; and what else the kernel does with its packets."""
+    ways = [*coalesced_by_load(host, nic, ask), *coalesced_by_time(host, nic, ask, refusal)]
+    by_device = [setting for setting in ways if not setting.name.endswith("adaptive_tx") and not refusal(setting)]
     # The timer before what waits for it.
     for key in ("gro_flush_timeout", "napi_defer_hard_irqs"):
         if ask[key]:
-            want = "0" if by_load or by_time else ask.value(key)
+            want = "0" if by_device else ask.value(key)
             yield FileSetting(host, "nic", f"{nic}.{key}", want, ask[key], path=f"/sys/class/net/{nic}/{key}")
     if ask["threaded"]:
         yield FileSetting(host, "nic", f"{nic}.threaded", ask.value("threaded"), ask["threaded"], path=f"/sys/class/net/{nic}/threaded")

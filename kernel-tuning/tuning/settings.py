@@ -125,7 +125,16 @@ class Ethtool(Setting):
         return [option, self.how["nic"], *rest, value]
 
     def write(self, value):
-        self.host.do("ethtool", *self.words_of(value))
+        """A device may show what it does not offer: it refuses then, or does nothing, or makes another value of it."""
+        try:
+            self.host.do("ethtool", *self.words_of(value))
+        except OSError as error:
+            if "not supported" in str(error):
+                raise NotImplementedError(str(error)) from error
+            raise
+        have = self.read()
+        if have != value:
+            raise NotImplementedError(f"the device made {have} of it")
 
     def command(self, value):
         return self.host.typed("ethtool", *self.words_of(value))

@@ -80,9 +80,10 @@ class Table:
             # A line of a file and a cell of a table are made of it.
             if not isinstance(text, str) or not text.strip() or "\n" in text:
                 raise Fault(f"{name}: {column} is to be one line of text")
-        strange = set(entry["profiles"]) - set(self.profiles) - {"all"}
+        # A host carries the part of one role: `profiles` names it, `about` all that there are.
+        strange = set(entry["profiles"]) - set(self.about)
         if strange or not entry["profiles"]:
-            raise Fault(f"{name}: profiles is a list of {', '.join(self.profiles)}, all")
+            raise Fault(f"{name}: profiles is a list of {', '.join(self.about)}")
         lists = {column: tuple(entry[column]) for column in ("profiles", "domain") if column in entry}
         return Knob(**{**entry, **lists})
 

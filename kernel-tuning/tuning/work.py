@@ -33,7 +33,16 @@ class Saved:
         self.write()
 
     def refuse(self, setting, note):
-        self.values.pop(setting.id, None)
+        """Keeps that this value is not to be had. What became of it instead is put back by revert like what was asked."""
+        entry = self.values.get(setting.id)
+        try:
+            have = setting.read()
+        except (OSError, ValueError):
+            have = entry["was"] if entry else ""
+        if entry and have == entry["was"]:
+            del self.values[setting.id]
+        elif entry:
+            entry["set"] = have
         self.refused[setting.id] = {"want": setting.want, "note": note}
         self.write()
 
@@ -78,7 +87,7 @@ def look(setting, saved):
     if setting.matches(have):
         return row(setting, "ok", have)
     note = saved.refusal(setting)
-    return row(setting, "absent", have, f"the kernel refused it: {note}") if note else row(setting, "off", have)
+    return row(setting, "absent", have, f"refused since boot: {note}") if note else row(setting, "off", have)
 
 
 def make(setting, saved, dry):
@@ -126,11 +135,11 @@ def give_back(setting, entry, saved, dry, force):
 
 
 def apply(host, table, profile, nics, saved, dry):
-    return [make(setting, saved, dry) for stage in stages(host, table, profile, nics) for setting in stage()]
+    return [make(setting, saved, dry) for stage in stages(host, table, profile, nics, saved.refusal) for setting in stage()]
 
 
 def verify(host, table, profile, nics, saved):
-    return [look(setting, saved) for stage in stages(host, table, profile, nics) for setting in stage()]
+    return [look(setting, saved) for stage in stages(host, table, profile, nics, saved.refusal) for setting in stage()]
 
 
 def revert(host, saved, dry, force):

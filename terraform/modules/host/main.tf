@@ -10,7 +10,15 @@ locals {
     var.part.packages,
   )))
 
-  # Exactly the files of kernel-tuning/. `tune` reads its table, so that what is made from it for others is not needed here.
+  # The role's own part of kernel-tuning/'s table, for user-data has a bound. What is made from the table for others is not
+  # needed here, for `tune` reads the table itself, nor what makes it.
+  knobs = split("[[knob]]\n", file("${local.tuning}/knobs.toml"))
+  table = join("[[knob]]\n", concat(
+    [replace(local.knobs[0], "/(?m)^profiles = .*$/", "profiles = [\"${var.host.role}\"]")],
+    [for knob in slice(local.knobs, 1, length(local.knobs)) : knob if length(regexall("(?m)^profiles = .*\"(?:all|${var.host.role})\"", knob)) > 0],
+  ))
+
+  # Everything else exactly as it is there.
   tuning_files = concat(
     [
       { source = "tune", path = "/opt/hawser/kernel-tuning/tune", mode = "0755" },
@@ -18,13 +26,14 @@ locals {
       { source = "modules-load.d/hawser.conf", path = "/etc/modules-load.d/hawser.conf", mode = "0644" },
       { source = "systemd/hawser-tune.service", path = "/etc/systemd/system/hawser-tune.service", mode = "0644" },
     ],
-    [for name in concat(["knobs.toml"], sort(fileset(local.tuning, "tuning/*.py"))) :
+    [for name in sort(setsubtract(fileset(local.tuning, "tuning/*.py"), ["tuning/generate.py"])) :
     { source = name, path = "/opt/hawser/kernel-tuning/${name}", mode = "0644" }],
   )
 
   files = concat(
     [for file in local.tuning_files : { path = file.path, content = file("${local.tuning}/${file.source}"), owner = "root:root", mode = file.mode }],
     [
+      { path = "/opt/hawser/kernel-tuning/knobs.toml", content = local.table, owner = "root:root", mode = "0644" },
       { path = "/opt/hawser/bin/hawser-host", content = file("${local.own}/hawser-host"), owner = "root:root", mode = "0755" },
       { path = "/etc/hawser/tune.env", content = "HAWSER_TUNE_PROFILE=${var.host.role}\n", owner = "root:root", mode = "0644" },
       { path = "/etc/nftables.conf", content = var.ruleset, owner = "root:root", mode = "0755" },
