@@ -13,7 +13,7 @@ use rustls::{AlertDescription, InvalidMessage, PeerMisbehaved};
 
 use super::{Ended, Opened, RECORD_BYTES_MAX, RecordError};
 use way::TAG_BYTES;
-pub(super) use way::{SECRET_BYTES_MAX, Suite, Way};
+pub(super) use way::{KEY_BYTES_MAX, SECRET_BYTES_MAX, Suite, Way};
 
 const HEADER_BYTES: usize = 5;
 /// Ciphertext of a record at most (section 5.2).
@@ -35,10 +35,10 @@ const KEY_UPDATE: u8 = 24;
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
-/// One established connection.
-pub struct CompactLayer {
-    send: Way,
-    receive: Way,
+/// One established connection, with room for secrets and keys of so many bytes: of any suite, unless named.
+pub struct CompactLayer<const SECRET: usize = SECRET_BYTES_MAX, const KEY: usize = KEY_BYTES_MAX> {
+    send: Way<SECRET, KEY>,
+    receive: Way<SECRET, KEY>,
     /// The beginning of a handshake message that goes on in the next record; rarely there.
     message: Option<Box<Begun>>,
     suite: Suite,
@@ -56,9 +56,13 @@ pub struct CompactLayer {
 #[derive(Debug)]
 struct Begun(Vec<u8>);
 
-const _: () = assert!(size_of::<CompactLayer>() <= 224);
+/// With AES-128 and SHA-256, which browsers choose and most clients can.
+pub type ShortLayer = CompactLayer<32, 16>;
 
-impl fmt::Debug for CompactLayer {
+const _: () = assert!(size_of::<CompactLayer>() <= 224);
+const _: () = assert!(size_of::<ShortLayer>() <= 160);
+
+impl<const SECRET: usize, const KEY: usize> fmt::Debug for CompactLayer<SECRET, KEY> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CompactLayer")
             .field("suite", &self.suite)
@@ -91,9 +95,14 @@ impl Fault {
     }
 }
 
-impl CompactLayer {
+impl<const SECRET: usize, const KEY: usize> CompactLayer<SECRET, KEY> {
     /// `send`, `receive`: the traffic secrets as the handshake left them, and the next sequence numbers.
-    pub(super) fn new(suite: Suite, is_client: bool, send: Way, receive: Way) -> Self {
+    pub(super) fn new(
+        suite: Suite,
+        is_client: bool,
+        send: Way<SECRET, KEY>,
+        receive: Way<SECRET, KEY>,
+    ) -> Self {
         Self {
             send,
             receive,

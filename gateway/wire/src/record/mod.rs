@@ -14,7 +14,7 @@ mod tls;
 mod tests;
 
 pub use caught::{compact_client, compact_server};
-pub use compact::CompactLayer;
+pub use compact::{CompactLayer, ShortLayer};
 pub use handshake::{ClientHandshake, Progress, ServerHandshake};
 pub use tls::TlsLayer;
 
@@ -30,6 +30,8 @@ pub const CIPHERTEXT_BYTES_MAX: usize = 5 + RECORD_BYTES_MAX + 2_048;
 pub enum Layer {
     /// No encryption.
     Plain,
+    /// TLS 1.3, by its keys; these are short ones.
+    Short(Box<ShortLayer>),
     /// TLS 1.3, by its keys.
     Compact(Box<CompactLayer>),
     /// TLS 1.3 or 1.2, by rustls.
@@ -104,6 +106,7 @@ impl Layer {
                 plain.append(incoming);
                 Ok(Opened::default())
             }
+            Self::Short(short) => short.open(incoming, plain, out),
             Self::Compact(compact) => compact.open(incoming, plain, out),
             Self::Tls(tls) => tls.open(incoming, plain, out),
         }
@@ -120,6 +123,7 @@ impl Layer {
                 out.extend_from_slice(plain);
                 Ok(())
             }
+            Self::Short(short) => short.seal(plain, out),
             Self::Compact(compact) => compact.seal(plain, out),
             Self::Tls(tls) => tls.seal(plain, out),
         }
@@ -130,6 +134,7 @@ impl Layer {
     pub fn close_notify(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::Plain => {}
+            Self::Short(short) => short.close_notify(out),
             Self::Compact(compact) => compact.close_notify(out),
             Self::Tls(tls) => tls.close_notify(out),
         }

@@ -4,11 +4,12 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use aws_lc_rs::aead;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{
-    ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore, ServerConfig,
-    ServerConnection, SupportedProtocolVersion, version,
+    CipherSuite, ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore,
+    ServerConfig, ServerConnection, SupportedProtocolVersion, version,
 };
 
 use super::*;
@@ -24,9 +25,17 @@ struct Configs {
 const FORMS: [bool; 2] = [false, true];
 
 fn configs(compact: bool, versions: &[&'static SupportedProtocolVersion]) -> Configs {
+    configs_of(provider::default_provider(), compact, versions)
+}
+
+fn configs_of(
+    provider: CryptoProvider,
+    compact: bool,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Configs {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let provider = Arc::new(provider::default_provider());
+    let provider = Arc::new(provider);
     let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .unwrap()
@@ -134,13 +143,40 @@ fn with_rustls(configs: &Configs, chunk: usize) -> (ClientConnection, Layer) {
 }
 
 #[test]
+fn every_suite_becomes_its_keys_and_one_is_short() {
+    let all = provider::default_provider().cipher_suites;
+    let suites = all.iter().filter(|suite| suite.tls13().is_some());
+    let mut short = 0;
+    for suite in suites {
+        let mut only = provider::default_provider();
+        only.cipher_suites = vec![*suite];
+        let configs = configs_of(only, true, &[&version::TLS13]);
+        let (mut client, mut server) = pair(&configs);
+        for layer in [&client, &server] {
+            let is_short = matches!(layer, Layer::Short(_));
+            assert!(is_short || matches!(layer, Layer::Compact(_)), "{suite:?}");
+            let expected = suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256;
+            assert_eq!(is_short, expected, "{suite:?}");
+            short += usize::from(is_short);
+        }
+        let mut wire = seal(&mut client, b"from here");
+        assert_eq!(open(&mut server, &mut wire), b"from here");
+        let mut wire = seal(&mut server, b"and back");
+        assert_eq!(open(&mut client, &mut wire), b"and back");
+    }
+    assert_eq!(short, 2, "both ends of one suite");
+}
+
+#[test]
 fn our_ends_talk_to_each_other() {
     for form in FORMS {
         for versions in [&[&version::TLS13], &[&version::TLS12]] {
             let (mut client, mut server) = pair(&configs(form, versions));
             match &server {
                 Layer::Plain => panic!("there is TLS"),
-                Layer::Compact(_) => assert!(form && *versions[0] == version::TLS13),
+                Layer::Compact(_) | Layer::Short(_) => {
+                    assert!(form && *versions[0] == version::TLS13);
+                }
                 Layer::Tls(tls) => {
                     assert!(!form || *versions[0] == version::TLS12);
                     assert_eq!(tls.version(), Some(versions[0].version));

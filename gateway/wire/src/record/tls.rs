@@ -132,21 +132,20 @@ impl TlsLayer {
             true => (client, server),
             false => (server, client),
         };
-        let way = |secret: &Secret, (sequence, keys): (u64, ConnectionTrafficSecrets)| {
-            let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
-            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = keys
-            else {
-                return None;
-            };
-            let way = Way::new(suite, secret.bytes(), sequence)?;
-            way.is(suite, key.as_ref(), iv.as_ref()).then_some(way)
+        let ways = Ways {
+            suite,
+            is_client,
+            send: (ours, secrets.tx),
+            receive: (theirs, secrets.rx),
+        };
+        let layer = match suite {
+            Suite::Aes128 => ways.compact().map(|short| Layer::Short(Box::new(short))),
+            Suite::Aes256 | Suite::ChaCha20 => {
+                ways.compact().map(|long| Layer::Compact(Box::new(long)))
+            }
         };
         let unlike = || rustls::Error::General("the keys are not those of the secrets".to_owned());
-        let send = way(&ours, secrets.tx).ok_or_else(unlike)?;
-        let receive = way(&theirs, secrets.rx).ok_or_else(unlike)?;
-        let compact = CompactLayer::new(suite, is_client, send, receive);
-        Ok(Layer::Compact(Box::new(compact)))
+        Ok(layer.ok_or_else(unlike)?)
     }
 
     /// See [`super::Layer::open`].
@@ -448,5 +447,31 @@ fn record_len(incoming: &[u8]) -> Option<usize> {
     match incoming {
         [_, _, _, high, low, ..] => Some(5 + usize::from(u16::from_be_bytes([*high, *low]))),
         _ => None,
+    }
+}
+
+/// What a handshake leaves of a connection: for each direction the secret that was caught, and the keys that rustls made of it.
+struct Ways {
+    suite: Suite,
+    is_client: bool,
+    send: (Secret, (u64, ConnectionTrafficSecrets)),
+    receive: (Secret, (u64, ConnectionTrafficSecrets)),
+}
+
+impl Ways {
+    /// `None`: the keys are not those of the secrets.
+    fn compact<const SECRET: usize, const KEY: usize>(&self) -> Option<CompactLayer<SECRET, KEY>> {
+        let way = |(secret, (sequence, keys)): &(Secret, (u64, ConnectionTrafficSecrets))| {
+            let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = keys
+            else {
+                return None;
+            };
+            let way = Way::new(self.suite, secret.bytes(), *sequence)?;
+            way.is(self.suite, key.as_ref(), iv.as_ref()).then_some(way)
+        };
+        let (send, receive) = (way(&self.send)?, way(&self.receive)?);
+        Some(CompactLayer::new(self.suite, self.is_client, send, receive))
     }
 }

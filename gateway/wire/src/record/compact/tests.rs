@@ -78,12 +78,12 @@ fn every_suite_both_ways_and_the_keys_of_rfc_8448() {
     }
     // RFC 8448, section 3: server_application_traffic_secret_0 with TLS_AES_128_GCM_SHA256.
     let secret = hex("a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643");
-    let way = Way::new(Suite::Aes128, &secret, 0).expect("32 bytes");
+    let way: Way = Way::new(Suite::Aes128, &secret, 0).expect("32 bytes");
     let key = hex("9f02283b6c9c07efc26bb9f2ac92e356");
     let iv = hex("cf782b88dd83549aadf1e984");
     assert!(way.is(Suite::Aes128, &key, &iv));
     assert!(!way.is(Suite::Aes128, &iv, &key));
-    assert!(Way::new(Suite::Aes256, &secret, 0).is_none());
+    assert!(<Way>::new(Suite::Aes256, &secret, 0).is_none());
 }
 
 fn hex(text: &str) -> Vec<u8> {
@@ -116,7 +116,7 @@ fn keys_are_updated_before_they_are_worn() {
         );
     }
     let (client, _) = pair(Suite::ChaCha20);
-    let worn = Way::new(Suite::ChaCha20, &secret(Suite::ChaCha20, 1), u64::MAX / 2);
+    let worn: Option<Way> = Way::new(Suite::ChaCha20, &secret(Suite::ChaCha20, 1), u64::MAX / 2);
     assert!(
         !worn.expect("a secret").is_worn(client.suite),
         "never, by RFC 8446"
@@ -366,6 +366,31 @@ fn one_connection_is_one_small_allocation() {
         shown.contains("Aes256") && !shown.contains("secret"),
         "{shown}"
     );
+}
+
+#[test]
+fn a_short_layer_has_room_for_one_suite_and_speaks_as_a_long_one_does() {
+    let suite = Suite::Aes128;
+    let short = |suite, fill| Way::<32, 16>::new(suite, &secret(suite, fill), 0);
+    assert!(short(Suite::Aes256, 1).is_none() && short(Suite::ChaCha20, 1).is_none());
+    let way = |fill| short(suite, fill).expect("there is room");
+    let mut client: ShortLayer = CompactLayer::new(suite, true, way(1), way(2));
+    let (_, mut server) = pair(suite);
+    for round in 0..4_u8 {
+        let (mut wire, mut out, mut back) = (Vec::new(), Vec::new(), Vec::new());
+        client.owes_update = round == 1;
+        client.seal(&[round; 300], &mut wire).expect("it seals");
+        assert_eq!(give(&mut server, &wire).1, [round; 300]);
+        server.owes_update = round == 2;
+        server.seal(&[round; 20], &mut back).expect("it seals");
+        let mut plain = Vec::new();
+        client
+            .open(&mut back, &mut plain, &mut out)
+            .expect("it opens");
+        assert_eq!((plain, out), (vec![round; 20], Vec::new()));
+    }
+    assert_eq!(client.send.generation(), 1);
+    assert_eq!(client.receive.generation(), 1);
 }
 
 proptest! {

@@ -14,7 +14,7 @@ use super::{Fault, HEADER_BYTES};
 /// A traffic secret is as long as the suite's hash: SHA-384 at most.
 pub(in super::super) const SECRET_BYTES_MAX: usize = 48;
 pub(super) const TAG_BYTES: usize = 16;
-const KEY_BYTES_MAX: usize = 32;
+pub(in super::super) const KEY_BYTES_MAX: usize = 32;
 const IV_BYTES: usize = 12;
 /// Records under one AES-GCM key at most: RFC 8446, section 5.5 allows 2^24.5.
 const GCM_RECORDS_MAX: u64 = 1 << 24;
@@ -61,18 +61,21 @@ impl Suite {
     }
 }
 
-/// One direction.
-pub(in super::super) struct Way {
+/// One direction, with room for a secret and a key of so many bytes.
+pub(in super::super) struct Way<
+    const SECRET: usize = SECRET_BYTES_MAX,
+    const KEY: usize = KEY_BYTES_MAX,
+> {
     /// Of the next record.
     sequence: u64,
-    secret: [u8; SECRET_BYTES_MAX],
-    key: [u8; KEY_BYTES_MAX],
+    secret: [u8; SECRET],
+    key: [u8; KEY],
     iv: [u8; IV_BYTES],
     /// Updates so far.
     generation: u32,
 }
 
-impl fmt::Debug for Way {
+impl<const SECRET: usize, const KEY: usize> fmt::Debug for Way<SECRET, KEY> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Way")
             .field("sequence", &self.sequence)
@@ -80,7 +83,7 @@ impl fmt::Debug for Way {
     }
 }
 
-impl Drop for Way {
+impl<const SECRET: usize, const KEY: usize> Drop for Way<SECRET, KEY> {
     fn drop(&mut self) {
         self.secret.zeroize();
         self.key.zeroize();
@@ -94,17 +97,17 @@ pub(super) struct Content {
     pub(super) len: usize,
 }
 
-impl Way {
-    /// From a traffic secret; `None` where its length is not the suite's.
+impl<const SECRET: usize, const KEY: usize> Way<SECRET, KEY> {
+    /// From a traffic secret; `None` where its length is not the suite's, or there is no room for it or for the key.
     pub(in super::super) fn new(suite: Suite, secret: &[u8], sequence: u64) -> Option<Self> {
         let mut way = Self {
             sequence,
-            secret: [0; SECRET_BYTES_MAX],
-            key: [0; KEY_BYTES_MAX],
+            secret: [0; SECRET],
+            key: [0; KEY],
             iv: [0; IV_BYTES],
             generation: 0,
         };
-        if secret.len() != suite.secret_len() {
+        if secret.len() != suite.secret_len() || suite.aead().key_len() > KEY {
             return None;
         }
         way.secret.get_mut(..secret.len())?.copy_from_slice(secret);
@@ -130,7 +133,7 @@ impl Way {
 
     /// The next traffic secret (section 7.2).
     pub(super) fn update(&mut self, suite: Suite) {
-        let mut next = [0; SECRET_BYTES_MAX];
+        let mut next = [0; SECRET];
         let len = suite.secret_len();
         expand(suite, self.secret(suite), b"traffic upd", &mut next[..len]);
         self.secret.copy_from_slice(&next);
@@ -207,7 +210,7 @@ impl Way {
     }
 
     fn derive(&mut self, suite: Suite) {
-        let (mut key, mut iv) = ([0; KEY_BYTES_MAX], [0; IV_BYTES]);
+        let (mut key, mut iv) = ([0; KEY], [0; IV_BYTES]);
         let len = suite.aead().key_len();
         expand(suite, self.secret(suite), b"key", &mut key[..len]);
         expand(suite, self.secret(suite), b"iv", &mut iv);
