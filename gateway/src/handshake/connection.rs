@@ -3,6 +3,7 @@
 //! Reads and writes are plain system calls; only the wait goes through the core's runtime. So a step may
 //! be dropped at any wait (a deadline) without losing a byte.
 
+use crate::accept::acceptor::gone;
 use crate::reactor::inbox::Arriving;
 use crate::reactor::readiness::Readiness;
 use hawser_wire::record::{Layer, Progress, ServerHandshake};
@@ -85,6 +86,11 @@ impl Connection {
         &mut self,
         config: Arc<rustls::ServerConfig>,
     ) -> Result<(), Ended> {
+        self.fill().await?;
+        // Signatures are dear: none for a client that gave up while this core was behind.
+        if gone(&self.stream) {
+            return Err(Ended::Gone);
+        }
         let mut handshake = ServerHandshake::new(config).map_err(|_| Ended::Tls)?;
         loop {
             let mut out = Vec::new();
