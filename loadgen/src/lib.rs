@@ -22,3 +22,4 @@ pub mod scrape;
 pub mod session;
 pub mod target;
 pub mod tokens;
+pub mod usage;

@@ -1,12 +1,12 @@
-//! What a run found: latencies, rates, correctness, the server's memory and CPU time; as text and JSON.
+//! What a run found: latencies, rates, correctness, what the server cost; as text and JSON.
 
 use crate::check::Findings;
+use crate::usage::{Cpu, Sample};
 use hawser_protocol::codes::ErrorCode;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 
 /// Latencies of one kind, nanoseconds, 1 µs to 10 minutes, three significant digits.
 #[derive(Debug, Clone)]
@@ -73,58 +73,6 @@ pub struct Quantiles {
     pub p999_ms: f64,
     /// Largest.
     pub max_ms: f64,
-}
-
-/// Memory and CPU time of a process, from /proc.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Usage {
-    /// Resident set, bytes.
-    pub rss: u64,
-    /// Kernel slab of the whole machine, bytes.
-    pub slab: u64,
-    /// User time, clock ticks of 10 ms.
-    pub user_ticks: u64,
-    /// System time, clock ticks of 10 ms.
-    pub system_ticks: u64,
-    /// Open descriptors.
-    pub descriptors: u64,
-}
-
-impl Usage {
-    /// Reads a process; `None` when it is gone or may not be read.
-    #[must_use]
-    pub fn read(pid: u32) -> Option<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-        let kib = |text: &str, name: &str| -> Option<u64> {
-            let line = text.lines().find(|l| l.starts_with(name))?;
-            line.split_whitespace().nth(1)?.parse().ok()
-        };
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        Some(Self {
-            rss: kib(&status, "VmRSS:")? << 10,
-            slab: kib(&meminfo, "Slab:")? << 10,
-            user_ticks: fields.get(11)?.parse().ok()?,
-            system_ticks: fields.get(12)?.parse().ok()?,
-            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |d| d.count() as u64),
-        })
-    }
-}
-
-/// A point of the run at which the server was looked at.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Sample {
-    /// Seconds since the start.
-    pub at_s: f64,
-    /// What was going on.
-    pub phase: &'static str,
-    /// Live sessions.
-    pub sessions: u64,
-    /// The server.
-    pub usage: Usage,
-    /// This load generator.
-    pub own: Usage,
 }
 
 /// Bytes per idle session, between two counts of sessions.
@@ -220,6 +168,30 @@ impl Report {
         })
     }
 
+    /// CPU time of one connection from accept to Welcome, TLS included, over the ramps: µs per session.
+    #[must_use]
+    pub fn cpu_per_connect(&self) -> Option<Cpu> {
+        let begins = self.samples.iter().filter(|s| s.phase == "ramp");
+        let ends = self.samples.iter().filter(|s| s.phase == "ramped");
+        let pairs: Vec<(&Sample, &Sample)> = begins.zip(ends).collect();
+        let sessions = |(from, to): &(&Sample, &Sample)| to.sessions.saturating_sub(from.sessions);
+        let opened: u64 = pairs.iter().map(sessions).sum();
+        let spent = pairs.iter().map(|(from, to)| Cpu::between(from, to));
+        let spent = spent.reduce(|a, b| a.plus(&b))?;
+        (opened >= 100).then(|| spent.over(opened as f64))
+    }
+
+    /// CPU time while nothing is sent but heartbeats: µs per second and session. At least ten seconds of `hold`.
+    #[must_use]
+    pub fn cpu_idle(&self) -> Option<Cpu> {
+        let held = |sample: &&Sample| sample.phase == "hold";
+        let first = self.samples.iter().find(held)?;
+        let last = self.samples.iter().rfind(held)?;
+        let seconds = last.at_s - first.at_s;
+        let units = seconds * last.sessions as f64;
+        (seconds >= 10.0 && units > 0.0).then(|| Cpu::between(first, last).over(units))
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -272,6 +244,13 @@ impl Report {
                 q.count, q.p50_ms, q.p90_ms, q.p99_ms, q.p999_ms, q.max_ms
             );
         }
+        self.server(&mut out);
+        self.troubles(&mut out);
+        out
+    }
+
+    /// What the server cost.
+    fn server(&self, out: &mut String) {
         if let (Some(first), Some(last)) = (self.samples.first(), self.samples.last()) {
             let cpu = |s: &Sample| (s.usage.user_ticks + s.usage.system_ticks) as f64 / 100.0;
             let _ = writeln!(
@@ -291,8 +270,27 @@ impl Report {
             );
             let _ = writeln!(out, "loadgen    {own:.0} bytes of RSS per idle session");
         }
-        self.troubles(&mut out);
-        out
+        if let Some(cpu) = self.cpu_per_connect() {
+            let _ = writeln!(
+                out,
+                "           {:.0} µs of CPU per connect, Hello and Welcome ({:.0} user, {:.0} system); load generator {:.0}",
+                cpu.user_us + cpu.system_us,
+                cpu.user_us,
+                cpu.system_us,
+                cpu.own_us
+            );
+        }
+        if let Some(cpu) = self.cpu_idle() {
+            let percent = |us: f64| us * 100_000.0 / 1e6 * 100.0;
+            let _ = writeln!(
+                out,
+                "           {:.1} % of a core per 100,000 idle sessions ({:.1} user, {:.1} system); load generator {:.1} %",
+                percent(cpu.user_us + cpu.system_us),
+                percent(cpu.user_us),
+                percent(cpu.system_us),
+                percent(cpu.own_us)
+            );
+        }
     }
 
     fn troubles(&self, out: &mut String) {
@@ -331,6 +329,7 @@ fn mib(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::Usage;
 
     #[test]
     fn quantiles_are_in_milliseconds_and_merge() {
@@ -390,11 +389,50 @@ mod tests {
     }
 
     #[test]
-    fn this_process_can_be_read() {
-        let usage = Usage::read(std::process::id()).expect("own /proc");
+    fn cpu_is_told_per_connect_and_per_idle_second() {
+        let sample = |at_s, phase, sessions, user_ticks, system_ticks| Sample {
+            at_s,
+            phase,
+            sessions,
+            usage: Usage {
+                user_ticks,
+                system_ticks,
+                ..Usage::default()
+            },
+            own: Usage {
+                user_ticks: system_ticks,
+                ..Usage::default()
+            },
+        };
+        let mut report = Report {
+            samples: vec![
+                sample(0.0, "ramp", 0, 0, 0),
+                sample(1.0, "ramped", 100, 1, 1),
+                sample(2.0, "ramp", 100, 50, 50),
+                sample(3.0, "ramped", 200, 52, 51),
+                sample(5.0, "hold", 200, 60, 60),
+                sample(25.0, "hold", 200, 100, 80),
+            ],
+            ..Report::default()
+        };
+        let per_connect = Cpu {
+            user_us: 150.0,
+            system_us: 100.0,
+            own_us: 100.0,
+        };
+        assert_eq!(report.cpu_per_connect(), Some(per_connect));
+        let idle = Cpu {
+            user_us: 100.0,
+            system_us: 50.0,
+            own_us: 50.0,
+        };
+        assert_eq!(report.cpu_idle(), Some(idle));
         assert!(
-            usage.rss > 1 << 16 && usage.slab > 0 && usage.descriptors > 2,
-            "{usage:?}"
+            report
+                .text()
+                .contains("1500.0 % of a core per 100,000 idle sessions")
         );
+        report.samples.pop();
+        assert_eq!(report.cpu_idle(), None, "too short");
     }
 }

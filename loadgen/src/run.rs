@@ -14,8 +14,9 @@ use crate::check::Findings;
 use crate::engine::{Counters, Engine, Found, Phase, SESSIONS_PER_THREAD_MAX, Shared, wall_ms};
 use crate::history::{self, Chat, Run, Writer};
 use crate::plan::Plan;
-use crate::report::{Latency, Report, Sample, Usage};
+use crate::report::{Latency, Report};
 use crate::tokens::Signer;
+use crate::usage::{Sample, Usage};
 use crate::{groups, target};
 
 /// How often the conductor looks.
@@ -160,6 +161,7 @@ impl Conductor {
     /// Opens sessions until so many users are live.
     pub(crate) fn ramp(&mut self, sessions: u32) -> anyhow::Result<()> {
         let begun = Instant::now();
+        self.sample("ramp");
         self.shared.set_phase(Phase::Ramp);
         self.shared.set_sessions(sessions);
         let shared = Arc::clone(&self.shared);
@@ -168,6 +170,7 @@ impl Conductor {
             Counters::read(&shared.counters.live)
         })?;
         self.ramp_s += begun.elapsed().as_secs_f64();
+        self.sample("ramped");
         self.live = live;
         if live * 10 < wanted * 9 {
             let failures = Counters::read(&shared.counters.failed);
@@ -263,12 +266,14 @@ impl Conductor {
     fn hold(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
         let seconds = self.shared.args.hold_s;
+        self.sample("hold");
         let bar = bar(&self.shared.args, "hold, s", seconds);
         while begun.elapsed() < Duration::from_secs(seconds) {
             self.look()?;
             bar.set_position(begun.elapsed().as_secs());
         }
         bar.finish_and_clear();
+        self.sample("hold");
         Ok(())
     }
 

@@ -21,9 +21,9 @@ use crate::engine::wall_ms;
 use crate::link::{Inbound, Link, Scratch, Target};
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::report::Usage;
 use crate::target;
 use crate::tokens::Signer;
+use crate::usage::Usage;
 
 /// An answer that has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(10);

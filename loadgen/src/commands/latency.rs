@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use crate::args::Args;
 use crate::plot;
-use crate::report::{Quantiles, Report, Usage};
+use crate::report::{Quantiles, Report};
 use crate::run::run_observed;
 use crate::scrape::{self, Page};
+use crate::usage::Usage;
 
 /// Clock ticks of /proc are 10 ms.
 const TICK_MS: f64 = 10.0;
