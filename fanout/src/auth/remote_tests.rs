@@ -151,7 +151,8 @@ fn a_rotated_key_is_read_once_and_no_token_waits_for_it() {
     let verifier = Verifier::new(settings(&server.url(), dir.path())).unwrap();
     server.says(Answer::Set(new.jwks()));
     let since = Instant::now();
-    for _ in 0..100 {
+    // Few, since the key is asked for ten seconds later whoever is slow.
+    for _ in 0..10 {
         assert_eq!(
             verifier.verify(&token(&new), NOW_MS),
             Err(AuthError::KeyPending)
