@@ -17,5 +17,6 @@ mod owners;
 pub mod page;
 mod reactor;
 pub mod reload;
+mod rows;
 pub mod run;
 mod session;

@@ -1,8 +1,8 @@
 //! Identifiers: users, devices, chats, places in a chat (`Seq`), message ids.
 
 use crate::limits::{CHAT_ID_BYTES_MAX, DEVICE_ID_BYTES_MAX, LANES_MAX, USER_ID_BYTES_MAX};
+use arcstr::ArcStr;
 use std::fmt;
-use std::sync::Arc;
 
 /// Why a text is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $max:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
+        pub struct $name(ArcStr);
 
         impl $name {
             /// Checks alphabet and length.
@@ -79,7 +79,7 @@ macro_rules! text_id {
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
+                write!(f, "{:?}", self.0.as_str())
             }
         }
     };
@@ -96,10 +96,13 @@ text_id!(
     DEVICE_ID_BYTES_MAX
 );
 
+// A session and what is kept of its user and device name them in many places: a name is one pointer, shared.
+const _: () = assert!(size_of::<Option<UserId>>() == 8);
+
 /// A conversation: `dm:<a>:<b>` with a < b (or a = b: notes to self), or `g:<group id>`; or one lane of a group that
 /// is set to relaxed order, `g:<group id>#<lane>` with a lane from 1 to 63 (lane 0 is the group itself).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChatId(Arc<str>);
+pub struct ChatId(ArcStr);
 
 impl ChatId {
     /// Parses and checks the form.
@@ -206,7 +209,7 @@ impl fmt::Display for ChatId {
 
 impl fmt::Debug for ChatId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
+        write!(f, "{:?}", self.0.as_str())
     }
 }
 

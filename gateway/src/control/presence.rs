@@ -1,7 +1,7 @@
 //! Who is online through this node: refreshed in batches, never one call per heartbeat, and told to
 //! others only when it changes.
 
-use ahash::AHashMap;
+use crate::rows::{Row, Rows};
 use hawser_protocol::ids::UserId;
 use hawser_protocol::limits::PRESENCE_TTL_MS;
 use std::collections::VecDeque;
@@ -17,14 +17,45 @@ pub(crate) const BATCH: usize = 1_024;
 /// lines are in the order of their times, and what no longer holds is passed over.
 #[derive(Default)]
 pub(crate) struct OnlineUsers {
-    /// When each is to be refreshed next.
-    users: AHashMap<UserId, u64>,
-    refresh: VecDeque<(UserId, u64)>,
-    /// Came since the last look.
-    fresh: VecDeque<UserId>,
-    /// Left, and when that becomes true.
-    leaving: AHashMap<UserId, u64>,
-    leave: VecDeque<(UserId, u64)>,
+    users: Rows<Online>,
+    /// Places of all users, in the order in which they are to be refreshed; each is once in it.
+    refresh: VecDeque<u32>,
+    /// Places of those who came since the last look.
+    fresh: VecDeque<u32>,
+    /// Who may have left, and when that becomes true.
+    leave: VecDeque<(u32, u64)>,
+}
+
+/// One user. The row is kept until its turn to be refreshed, also when the user has left.
+struct Online {
+    user: UserId,
+    refresh_at_ms: u64,
+    leaves: Leaves,
+}
+
+const _: () = assert!(size_of::<Online>() <= 40);
+
+/// Whether a user leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    /// The user has a session.
+    No,
+    /// The last session has closed; it becomes true at this time.
+    At(u64),
+    /// It has become true.
+    Gone,
+}
+
+impl Row for Online {
+    type Key<'a> = &'a str;
+
+    fn key(&self) -> &str {
+        self.user.as_str()
+    }
+
+    fn is(&self, key: &&str) -> bool {
+        self.user.as_str() == *key
+    }
 }
 
 /// What is due.
@@ -39,70 +70,88 @@ pub(crate) struct PresenceDue {
 impl OnlineUsers {
     /// A user's first session opened.
     pub(crate) fn came(&mut self, user: UserId, now_ms: u64) {
-        if self.leaving.remove(&user).is_some() {
-            return;
-        }
-        if self.users.contains_key(&user) {
-            return;
-        }
-        let at_ms = now_ms + REFRESH_MS;
-        self.users.insert(user.clone(), at_ms);
-        self.refresh.push_back((user.clone(), at_ms));
-        self.fresh.push_back(user);
+        let place = match self.users.find(&user.as_str()) {
+            Some(place) => {
+                let Some(online) = self.users.get_mut(place) else {
+                    return;
+                };
+                if std::mem::replace(&mut online.leaves, Leaves::No) != Leaves::Gone {
+                    return;
+                }
+                place
+            }
+            None => {
+                let place = self.users.insert(Online {
+                    user,
+                    refresh_at_ms: now_ms + REFRESH_MS,
+                    leaves: Leaves::No,
+                });
+                self.refresh.push_back(place);
+                place
+            }
+        };
+        self.fresh.push_back(place);
     }
 
     /// A user's last session closed.
-    pub(crate) fn left(&mut self, user: UserId, now_ms: u64) {
-        if self.users.contains_key(&user) {
-            let at_ms = now_ms + GRACE_MS;
-            self.leaving.insert(user.clone(), at_ms);
-            self.leave.push_back((user, at_ms));
+    pub(crate) fn left(&mut self, user: &UserId, now_ms: u64) {
+        let at_ms = now_ms + GRACE_MS;
+        if let Some(place) = self.users.find(&user.as_str())
+            && let Some(online) = self.users.get_mut(place)
+            && online.leaves != Leaves::Gone
+        {
+            online.leaves = Leaves::At(at_ms);
+            self.leave.push_back((place, at_ms));
         }
     }
 
     /// Whether the user has a session here, or had one a moment ago.
     #[cfg(test)]
     pub(crate) fn contains(&self, user: &UserId) -> bool {
-        self.users.contains_key(user)
+        let place = self.users.find(&user.as_str());
+        let online = place.and_then(|place| self.users.get(place));
+        online.is_some_and(|online| online.leaves != Leaves::Gone)
     }
 
     /// What to tell the engine now: one batch; call again while it is full.
     pub(crate) fn due(&mut self, now_ms: u64) -> PresenceDue {
         let mut due = PresenceDue::default();
         while due.leave.len() < BATCH
-            && let Some((user, at_ms)) = ended(&mut self.leave, now_ms)
+            && let Some((place, at_ms)) = self.leave.pop_front_if(|(_, at_ms)| *at_ms <= now_ms)
         {
-            if self.leaving.get(&user) == Some(&at_ms) {
-                self.leaving.remove(&user);
-                self.users.remove(&user);
-                due.leave.push(user);
-            }
-        }
-        while due.refresh.len() < BATCH
-            && let Some(user) = self.fresh.pop_front()
-        {
-            if self.users.contains_key(&user) {
-                due.refresh.push(user);
-            }
-        }
-        while due.refresh.len() < BATCH
-            && let Some((user, at_ms)) = ended(&mut self.refresh, now_ms)
-        {
-            if let Some(next_ms) = self.users.get_mut(&user)
-                && *next_ms == at_ms
+            // A row that has become another user's does not leave at this time, or does.
+            if let Some(online) = self.users.get_mut(place)
+                && online.leaves == Leaves::At(at_ms)
             {
-                *next_ms = now_ms + REFRESH_MS;
-                self.refresh.push_back((user.clone(), *next_ms));
-                due.refresh.push(user);
+                online.leaves = Leaves::Gone;
+                due.leave.push(online.user.clone());
             }
+        }
+        while due.refresh.len() < BATCH
+            && let Some(place) = self.fresh.pop_front()
+        {
+            if let Some(online) = self.users.get(place)
+                && online.leaves != Leaves::Gone
+            {
+                due.refresh.push(online.user.clone());
+            }
+        }
+        while due.refresh.len() < BATCH
+            && let Some(place) = self.refresh.front().copied()
+            && let Some(online) = self.users.get_mut(place)
+            && online.refresh_at_ms <= now_ms
+        {
+            self.refresh.pop_front();
+            if online.leaves == Leaves::Gone {
+                self.users.remove(place);
+                continue;
+            }
+            online.refresh_at_ms = now_ms + REFRESH_MS;
+            due.refresh.push(online.user.clone());
+            self.refresh.push_back(place);
         }
         due
     }
-}
-
-/// The first of a line, if its time has come.
-fn ended(line: &mut VecDeque<(UserId, u64)>, now_ms: u64) -> Option<(UserId, u64)> {
-    line.pop_front_if(|(_, at_ms)| *at_ms <= now_ms)
 }
 
 #[cfg(test)]
@@ -129,10 +178,10 @@ mod tests {
         let mut online = OnlineUsers::default();
         online.came(user("a"), 0);
         online.due(0);
-        online.left(user("a"), 10);
+        online.left(&user("a"), 10);
         online.came(user("a"), 20);
         assert_eq!(online.due(10 + GRACE_MS), PresenceDue::default());
-        online.left(user("a"), 5_000);
+        online.left(&user("a"), 5_000);
         assert!(online.contains(&user("a")));
         assert_eq!(online.due(5_000 + GRACE_MS).leave, [user("a")]);
         assert!(!online.contains(&user("a")));
@@ -140,20 +189,36 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_again_is_refreshed_once_per_interval() {
+    fn who_comes_again_is_told_at_once_and_keeps_its_turn() {
         let mut online = OnlineUsers::default();
         online.came(user("a"), 0);
         online.came(user("a"), 5);
         assert_eq!(online.due(5).refresh, [user("a")]);
         assert_eq!(online.due(REFRESH_MS + 5).refresh, [user("a")]);
-        online.left(user("a"), REFRESH_MS + 6);
+        online.left(&user("a"), REFRESH_MS + 6);
         assert_eq!(online.due(REFRESH_MS + 6 + GRACE_MS).leave, [user("a")]);
         online.came(user("a"), REFRESH_MS + 7 + GRACE_MS);
         let at_ms = REFRESH_MS + 8 + GRACE_MS;
         assert_eq!(online.due(at_ms).refresh, [user("a")], "it is new");
-        assert_eq!(online.due(2 * REFRESH_MS + 5), PresenceDue::default());
-        let at_ms = 2 * REFRESH_MS + 7 + GRACE_MS;
-        assert_eq!(online.due(at_ms).refresh, [user("a")]);
+        assert_eq!(online.due(2 * REFRESH_MS + 4), PresenceDue::default());
+        assert_eq!(online.due(2 * REFRESH_MS + 5).refresh, [user("a")]);
+        assert_eq!(online.due(3 * REFRESH_MS + 4), PresenceDue::default());
+    }
+
+    #[test]
+    fn who_has_left_costs_nothing_after_its_turn() {
+        let mut online = OnlineUsers::default();
+        for i in 0..100 {
+            online.came(user(&format!("u{i}")), 0);
+        }
+        online.due(0);
+        for i in 0..100 {
+            online.left(&user(&format!("u{i}")), 1);
+        }
+        assert_eq!(online.due(1 + GRACE_MS).leave.len(), 100);
+        assert_eq!(online.due(REFRESH_MS), PresenceDue::default());
+        assert_eq!(online.users.len(), 0);
+        assert!(online.refresh.is_empty());
     }
 
     #[test]

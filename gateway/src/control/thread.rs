@@ -129,7 +129,7 @@ impl State {
         let now_ms = self.node.clock.now_ms();
         match message {
             ToControl::Came { user } => self.online.came(user, now_ms),
-            ToControl::Left { user } => self.online.left(user, now_ms),
+            ToControl::Left { user } => self.online.left(&user, now_ms),
             ToControl::Http(connection) => self.serve(connection),
             question => self.ask(question),
         }

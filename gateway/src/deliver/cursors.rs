@@ -4,6 +4,7 @@
 //! most once per interval, and everything it knows now and then, so that old deltas may be retired.
 //! A lost second repeats a receipt: both are idempotent.
 
+use crate::rows::{Row, Rows};
 use ahash::AHashMap;
 use hawser_protocol::ids::{DeviceId, UserId};
 
@@ -33,17 +34,64 @@ pub struct CursorTable {
 
 #[derive(Default)]
 struct Partition {
-    devices: AHashMap<UserId, Vec<(DeviceId, Cursor)>>,
-    changed: Vec<(UserId, DeviceId)>,
+    cursors: Rows<Cursor>,
+    /// Places of those that are marked as changed.
+    changed: Vec<u32>,
     delta_at_ms: u64,
     snapshot_at_ms: u64,
 }
 
-#[derive(Clone, Copy)]
+/// One device's.
+#[derive(Debug)]
 struct Cursor {
-    offset: u64,
-    /// In `changed` already.
-    dirty: bool,
+    user: UserId,
+    device: DeviceId,
+    /// The offset, doubled; odd: it is in `changed`.
+    marked: u64,
+}
+
+const _: () = assert!(size_of::<Cursor>() <= 40);
+
+impl Cursor {
+    fn new(user: UserId, device: DeviceId, offset: u64) -> Self {
+        let marked = offset << 1;
+        Self {
+            user,
+            device,
+            marked,
+        }
+    }
+
+    fn offset(&self) -> u64 {
+        self.marked >> 1
+    }
+
+    fn set_offset(&mut self, offset: u64) {
+        self.marked = offset << 1 | self.marked & 1;
+    }
+
+    /// Returns whether it was marked before.
+    fn set_changed(&mut self, changed: bool) -> bool {
+        let before = self.marked & 1 == 1;
+        self.marked = self.marked & !1 | u64::from(changed);
+        before
+    }
+
+    fn row(&self) -> DeviceCursor {
+        (self.user.clone(), self.device.clone(), self.offset())
+    }
+}
+
+impl Row for Cursor {
+    type Key<'a> = (&'a str, &'a str);
+
+    fn key(&self) -> (&str, &str) {
+        (self.user.as_str(), self.device.as_str())
+    }
+
+    fn is(&self, (user, device): &(&str, &str)) -> bool {
+        self.user.as_str() == *user && self.device.as_str() == *device
+    }
 }
 
 impl CursorTable {
@@ -105,12 +153,12 @@ impl CursorTable {
         let Some(table) = self.partitions.get_mut(&partition) else {
             return false;
         };
-        let Some(cursor) = table.raise(user, device, offset) else {
+        let Some(place) = table.raise(user, device, offset) else {
             return false;
         };
-        if !cursor.dirty {
-            cursor.dirty = true;
-            table.changed.push((user.clone(), device.clone()));
+        let cursor = table.cursors.get_mut(place);
+        if cursor.is_some_and(|cursor| !cursor.set_changed(true)) {
+            table.changed.push(place);
         }
         true
     }
@@ -118,20 +166,21 @@ impl CursorTable {
     /// A device's cursor, if it ever acknowledged.
     #[must_use]
     pub fn get(&self, partition: u32, user: &UserId, device: &DeviceId) -> Option<u64> {
-        self.partitions.get(&partition)?.offset(user, device)
+        let table = self.partitions.get(&partition)?;
+        let place = table.cursors.find(&(user.as_str(), device.as_str()))?;
+        table.cursors.get(place).map(Cursor::offset)
     }
 
     /// Devices with a cursor.
     #[must_use]
     pub fn len(&self) -> usize {
-        let users = self.partitions.values().flat_map(|p| p.devices.values());
-        users.map(Vec::len).sum()
+        self.partitions.values().map(|p| p.cursors.len()).sum()
     }
 
     /// Whether no device has a cursor.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.partitions.values().all(|p| p.devices.is_empty())
+        self.len() == 0
     }
 
     /// Hands out what is due at `now_ms`; `all` flushes every change regardless of the interval.
@@ -163,58 +212,34 @@ impl CursorTable {
 
 impl Partition {
     /// Raises, or inserts; `None` when the cursor was already there.
-    fn raise(&mut self, user: &UserId, device: &DeviceId, offset: u64) -> Option<&mut Cursor> {
-        if !self.devices.contains_key(user) {
-            self.devices.insert(user.clone(), Vec::with_capacity(1));
-        }
-        let devices = self.devices.get_mut(user)?;
-        let at = match devices.iter().position(|(id, _)| id == device) {
-            Some(at) if devices[at].1.offset >= offset => return None,
-            Some(at) => at,
-            None => {
-                let dirty = false;
-                devices.push((device.clone(), Cursor { offset, dirty }));
-                devices.len() - 1
-            }
+    fn raise(&mut self, user: &UserId, device: &DeviceId, offset: u64) -> Option<u32> {
+        let key = (user.as_str(), device.as_str());
+        let Some(place) = self.cursors.find(&key) else {
+            let cursor = Cursor::new(user.clone(), device.clone(), offset);
+            return Some(self.cursors.insert(cursor));
         };
-        devices[at].1.offset = offset;
-        Some(&mut devices[at].1)
-    }
-
-    fn offset(&self, user: &UserId, device: &DeviceId) -> Option<u64> {
-        let devices = self.devices.get(user)?;
-        let found = devices.iter().find(|(id, _)| id == device)?;
-        Some(found.1.offset)
-    }
-
-    fn cursor(&mut self, user: &UserId, device: &DeviceId) -> Option<&mut Cursor> {
-        let devices = self.devices.get_mut(user)?;
-        let found = devices.iter_mut().find(|(id, _)| id == device)?;
-        Some(&mut found.1)
+        let cursor = self.cursors.get_mut(place)?;
+        if cursor.offset() >= offset {
+            return None;
+        }
+        cursor.set_offset(offset);
+        Some(place)
     }
 
     fn changes(&self) -> Vec<DeviceCursor> {
-        let row = |(user, device): &(UserId, DeviceId)| {
-            let offset = self.offset(user, device)?;
-            Some((user.clone(), device.clone(), offset))
-        };
-        self.changed.iter().filter_map(row).collect()
+        let places = self.changed.iter();
+        let cursors = places.filter_map(|place| self.cursors.get(*place));
+        cursors.map(Cursor::row).collect()
     }
 
     fn everything(&self) -> Vec<DeviceCursor> {
-        let users = self.devices.iter();
-        let rows = users.flat_map(|(user, devices)| {
-            let row =
-                move |(id, cursor): &(DeviceId, Cursor)| (user.clone(), id.clone(), cursor.offset);
-            devices.iter().map(row)
-        });
-        rows.collect()
+        self.cursors.iter().map(Cursor::row).collect()
     }
 
     fn settle(&mut self) {
-        for (user, device) in std::mem::take(&mut self.changed) {
-            if let Some(cursor) = self.cursor(&user, &device) {
-                cursor.dirty = false;
+        for place in std::mem::take(&mut self.changed) {
+            if let Some(cursor) = self.cursors.get_mut(place) {
+                cursor.set_changed(false);
             }
         }
     }

@@ -6,15 +6,17 @@
 //! across partitions. Bytes are copied in once: an entry that kept a slice of a large read batch alive
 //! would cost far more than it counts.
 
+use crate::rows::{Row, Rows};
 use ahash::AHashMap;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// What an entry costs beside its value, bytes: its own struct and one index slot.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 /// What each line of an entry costs, bytes: a place in the entry and one in the line.
 const LINE_BYTES: usize = 12;
+/// What a line costs beside its name, bytes: its struct, its first places, and its share of the index.
+const LINE_OVERHEAD_BYTES: usize = 96;
 
 /// Rings of all partitions that one core reads.
 pub struct ReplayRings {
@@ -32,8 +34,9 @@ struct Ring {
     floor: u64,
     /// Offset after the last record seen.
     end: u64,
-    names: AHashMap<Arc<str>, u32>,
-    lines: slab::Slab<Line>,
+    lines: Rows<Line>,
+    /// What the lines cost beside the entries' share.
+    line_bytes: usize,
 }
 
 struct Entry {
@@ -44,8 +47,20 @@ struct Entry {
 
 /// The offsets of what the ring holds for somebody, in order.
 struct Line {
-    name: Arc<str>,
+    name: Box<str>,
     offsets: VecDeque<u64>,
+}
+
+impl Row for Line {
+    type Key<'a> = &'a str;
+
+    fn key(&self) -> &str {
+        &self.name
+    }
+
+    fn is(&self, name: &&str) -> bool {
+        *self.name == **name
+    }
 }
 
 /// What a ring has for a user.
@@ -92,8 +107,8 @@ impl ReplayRings {
                 entries: VecDeque::new(),
                 floor: offset,
                 end: offset,
-                names: AHashMap::new(),
-                lines: slab::Slab::new(),
+                lines: Rows::default(),
+                line_bytes: 0,
             },
         );
     }
@@ -101,7 +116,7 @@ impl ReplayRings {
     /// Drops a partition and its bytes.
     pub fn forget(&mut self, partition: u32) {
         if let Some(ring) = self.rings.remove(&partition) {
-            self.bytes -= ring.entries.iter().map(Entry::cost).sum::<usize>();
+            self.bytes -= ring.entries.iter().map(Entry::cost).sum::<usize>() + ring.line_bytes;
             self.order.retain(|p| *p != partition);
         }
     }
@@ -122,6 +137,7 @@ impl ReplayRings {
             return;
         }
         ring.end = offset + 1;
+        let before = ring.line_bytes;
         let lines: Box<[u32]> = lines.map(|name| ring.index(name, offset)).collect();
         if lines.is_empty() {
             return;
@@ -131,7 +147,7 @@ impl ReplayRings {
             value: Bytes::copy_from_slice(value),
             lines,
         };
-        self.bytes += entry.cost();
+        self.bytes += entry.cost() + (ring.line_bytes - before);
         ring.entries.push_back(entry);
         self.order.push_back(partition);
         while self.bytes > self.bytes_max {
@@ -221,10 +237,11 @@ impl ReplayRings {
             return;
         };
         if let Some(entry) = ring.entries.pop_front() {
-            self.bytes -= entry.cost();
-            self.evicted += 1;
+            let before = ring.line_bytes;
             ring.floor = entry.offset + 1;
             ring.unindex(&entry);
+            self.bytes -= entry.cost() + (before - ring.line_bytes);
+            self.evicted += 1;
         }
     }
 }
@@ -232,57 +249,39 @@ impl ReplayRings {
 impl Ring {
     /// A line, and where in it `from` is.
     fn line(&self, name: &str, from: u64) -> Option<(&Line, usize)> {
-        let line = self.lines.get(*self.names.get(name)? as usize)?;
+        let line = self.lines.get(self.lines.find(&name)?)?;
         Some((line, line.offsets.partition_point(|offset| *offset < from)))
     }
 
     fn index(&mut self, name: &str, offset: u64) -> u32 {
-        let index = match self.names.get(name) {
-            Some(index) => *index,
-            None => {
-                let name: Arc<str> = name.into();
-                let line = Line {
-                    name: name.clone(),
-                    offsets: VecDeque::new(),
-                };
-                let index = u32::try_from(self.lines.insert(line)).unwrap_or(u32::MAX);
-                self.names.insert(name, index);
-                index
-            }
-        };
-        if let Some(line) = self.lines.get_mut(index as usize)
+        let place = self.lines.find(&name).unwrap_or_else(|| {
+            self.line_bytes += LINE_OVERHEAD_BYTES + name.len();
+            self.lines.insert(Line {
+                name: name.into(),
+                offsets: VecDeque::new(),
+            })
+        });
+        if let Some(line) = self.lines.get_mut(place)
             && line.offsets.back() != Some(&offset)
         {
             line.offsets.push_back(offset);
         }
-        index
+        place
     }
 
     fn unindex(&mut self, entry: &Entry) {
-        let mut emptied = false;
-        for index in &entry.lines {
-            if let Some(line) = self.lines.get_mut(*index as usize) {
-                if line.offsets.front() == Some(&entry.offset) {
-                    line.offsets.pop_front();
-                }
-                emptied |= line.offsets.is_empty();
+        for place in &entry.lines {
+            let Some(line) = self.lines.get_mut(*place) else {
+                // Named twice by this entry.
+                continue;
+            };
+            if line.offsets.front() == Some(&entry.offset) {
+                line.offsets.pop_front();
             }
-        }
-        if emptied {
-            self.sweep(entry);
-        }
-    }
-
-    /// Forgets the lines of an evicted entry that have nothing left.
-    fn sweep(&mut self, entry: &Entry) {
-        for index in &entry.lines {
-            let empty = self
-                .lines
-                .get(*index as usize)
-                .is_some_and(|line| line.offsets.is_empty());
-            if empty {
-                let line = self.lines.remove(*index as usize);
-                self.names.remove(&line.name);
+            if line.offsets.is_empty()
+                && let Some(line) = self.lines.remove(*place)
+            {
+                self.line_bytes -= LINE_OVERHEAD_BYTES + line.name.len();
             }
         }
     }

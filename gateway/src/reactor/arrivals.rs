@@ -21,7 +21,6 @@ use socket2::SockRef;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 
 /// An echo connection that says nothing for so long is closed, milliseconds.
 pub(super) const ECHO_IDLE_MS: u64 = 300_000;
@@ -80,7 +79,7 @@ impl Reactor {
             id,
             layer,
             decoder,
-            incoming: Box::default(),
+            incoming: None,
             output: Output::default(),
             role,
             stage: Stage::Open,
@@ -154,7 +153,7 @@ impl Reactor {
             device: greeting.device.clone(),
             encoding: greeting.encoding,
             session: Session::new(&self.settings, start, heartbeat_ms, expires_ms, now),
-            rates: Rc::default(),
+            place: 0,
             grant: greeting.claims.clone().into(),
             watches: None,
             pending: None,
@@ -183,7 +182,7 @@ impl Reactor {
         };
         let (user, of) = (&device.user, &device.device);
         let arrival = self.users.arrive(user, of, id, unknown);
-        device.rates = arrival.rates;
+        device.place = arrival.place;
         if arrival.first {
             self.tell(device.user.clone(), true);
         }
@@ -217,7 +216,7 @@ impl Reactor {
         let Role::Session(device) = &mut connection.role else {
             return;
         };
-        let expires_ms = device.grant.expires_at_ms;
+        let expires_ms = device.session.token_expires_ms();
         let session = Session::new(&self.settings, start, heartbeat_ms, expires_ms, now);
         let (recovered, head) = match start {
             Start::Resumed(from) => (true, self.head(device.partition).max(from)),

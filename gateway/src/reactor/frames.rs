@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hawser_protocol::frame::{ClientFrame, FrameError, FrameType, split};
 use hawser_protocol::json;
 use hawser_protocol::limits::FRAME_HEADER_BYTES;
+use hawser_protocol::server::UserRates;
 use hawser_wire::ws::{self, CloseCode, Data, Message, OpCode, WsError};
 
 /// RFC 6455: a close frame without a code is answered with this.
@@ -112,9 +113,11 @@ impl Reactor {
         match frame {
             Ok(frame) => {
                 let session = &mut device.session;
-                let mut rates = device.rates.get();
-                session.frame(&self.settings, &mut rates, frame, now, &mut actions);
-                device.rates.set(rates);
+                // One that has left the tables is closing: nothing of it is counted any more.
+                let mut gone = UserRates::default();
+                let rates = self.users.rates(device.place, &device.user);
+                let rates = rates.unwrap_or(&mut gone);
+                session.frame(&self.settings, rates, frame, now, &mut actions);
             }
             Err(error) => device.session.malformed(&error, frame_type, &mut actions),
         }

@@ -249,7 +249,7 @@ impl Reactor {
             sends_in_flight: session.sends_in_flight(),
             quiet_ms: self.node.clock.now_ms().saturating_sub(session.heard_ms()),
             heartbeat_ms: session.heartbeat_ms(),
-            token_expires_at_ms: device.grant.expires_at_ms,
+            token_expires_at_ms: session.token_expires_ms(),
         })
     }
 

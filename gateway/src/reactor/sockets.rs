@@ -4,9 +4,9 @@ use super::guard::guarded;
 use super::turn::Reactor;
 use crate::counters::Counter;
 use crate::session::SessionId;
-use crate::session::connection::{Connection, Role, Stage};
+use crate::session::connection::{Begun, Connection, Role, Stage};
 use crate::session::output::Went;
-use hawser_protocol::server::Action;
+use hawser_protocol::server::{Action, UserRates};
 use hawser_ring::{Event, Key, RecvBuf, RecvOutcome, SendOutcome};
 
 /// While so many bytes wait to go out, nothing more is received: a client that asks and does not
@@ -122,9 +122,10 @@ impl Reactor {
         let mut plain = std::mem::take(&mut self.scratch.plain);
         cipher.clear();
         plain.clear();
-        cipher.extend_from_slice(&connection.incoming);
+        if let Some(begun) = connection.incoming.take() {
+            cipher.extend_from_slice(&begun.0);
+        }
         cipher.extend_from_slice(bytes);
-        connection.incoming = Box::default();
         let mut answer = Vec::new();
         let opened = connection.layer.open(&mut cipher, &mut plain, &mut answer);
         connection.output.put_sealed(&answer, &mut self.pool);
@@ -135,7 +136,7 @@ impl Reactor {
         match opened {
             Ok(opened) => {
                 if !cipher.is_empty() && connection.is_open() {
-                    connection.incoming = cipher.as_slice().into();
+                    connection.incoming = Some(Box::new(Begun(cipher.clone())));
                 }
                 if opened.closed {
                     self.ended_by_peer(connection);
@@ -171,7 +172,7 @@ impl Reactor {
             deadline_ms,
             shut: false,
         };
-        connection.incoming = Box::default();
+        connection.incoming = None;
         self.departed(connection);
         self.arm(connection, deadline_ms);
         self.touch(connection);
@@ -300,11 +301,10 @@ impl Reactor {
         let now = self.now();
         match &mut connection.role {
             Role::Session(device) => {
-                let mut rates = device.rates.get();
-                let session = &mut device.session;
-                let pause_ms = session.heard(&self.settings, &mut rates, bytes, now);
-                device.rates.set(rates);
-                pause_ms
+                let mut gone = UserRates::default();
+                let rates = self.users.rates(device.place, &device.user);
+                let rates = rates.unwrap_or(&mut gone);
+                device.session.heard(&self.settings, rates, bytes, now)
             }
             Role::Echo { heard_ms } => {
                 *heard_ms = now.ms;

@@ -1,12 +1,11 @@
 //! Who is here: the sessions of each user of this core, what the user has spent of its rates, and who watches whom.
 
 use super::rested::Rested;
+use crate::rows::{Row, Rows};
 use crate::session::SessionId;
 use ahash::AHashMap;
 use hawser_protocol::ids::{DeviceId, UserId};
 use hawser_protocol::server::UserRates;
-use std::cell::Cell;
-use std::rc::Rc;
 
 /// One session of a user.
 #[derive(Debug, Clone)]
@@ -17,14 +16,69 @@ pub(crate) struct Present {
 
 /// A user with a session.
 struct Here {
-    sessions: Vec<Present>,
-    rates: Rc<Cell<UserRates>>,
+    user: UserId,
+    sessions: Sessions,
+    rates: UserRates,
+}
+
+const _: () = assert!(size_of::<Here>() <= 64);
+
+impl Row for Here {
+    type Key<'a> = &'a str;
+
+    fn key(&self) -> &str {
+        self.user.as_str()
+    }
+
+    fn is(&self, key: &&str) -> bool {
+        self.user.as_str() == *key
+    }
+}
+
+/// A user's sessions; most have one.
+enum Sessions {
+    One(Present),
+    Several(Vec<Present>),
+}
+
+impl Sessions {
+    fn all(&self) -> &[Present] {
+        match self {
+            Self::One(present) => std::slice::from_ref(present),
+            Self::Several(all) => all,
+        }
+    }
+
+    fn all_mut(&mut self) -> &mut [Present] {
+        match self {
+            Self::One(present) => std::slice::from_mut(present),
+            Self::Several(all) => all,
+        }
+    }
+
+    fn push(&mut self, present: Present) {
+        match self {
+            Self::One(first) => *self = Self::Several(vec![first.clone(), present]),
+            Self::Several(all) => all.push(present),
+        }
+    }
+
+    /// Without one of them; whether any is left.
+    fn remove(&mut self, session: SessionId) -> bool {
+        match self {
+            Self::One(present) => present.session != session,
+            Self::Several(all) => {
+                all.retain(|present| present.session != session);
+                !all.is_empty()
+            }
+        }
+    }
 }
 
 /// Users with sessions, and watchers of presence.
 #[derive(Default)]
 pub(crate) struct Users {
-    here: AHashMap<UserId, Here>,
+    here: Rows<Here>,
     rested: Rested,
     watchers: AHashMap<UserId, Vec<SessionId>>,
 }
@@ -35,8 +89,8 @@ pub(crate) struct Arrival {
     pub(crate) first: bool,
     /// The older session of the same device, now forgotten.
     pub(crate) displaced: Option<SessionId>,
-    /// The user's, shared by its sessions.
-    pub(crate) rates: Rc<Cell<UserRates>>,
+    /// The user's place, for [`Users::rates`].
+    pub(crate) place: u32,
 }
 
 impl Users {
@@ -49,47 +103,60 @@ impl Users {
         session: SessionId,
         unknown: UserRates,
     ) -> Arrival {
-        let Here { sessions, rates } = match self.here.get_mut(user) {
-            Some(here) => here,
-            None => {
-                let known = self.rested.take(user).unwrap_or(unknown);
-                self.here.entry(user.clone()).or_insert(Here {
-                    sessions: Vec::with_capacity(1),
-                    rates: Rc::new(Cell::new(known)),
-                })
-            }
+        let present = Present {
+            device: device.clone(),
+            session,
         };
-        let first = sessions.is_empty();
-        let displaced = match sessions.iter_mut().find(|p| p.device == *device) {
-            Some(present) => Some(std::mem::replace(&mut present.session, session)),
-            None => {
-                let device = device.clone();
-                sessions.push(Present { device, session });
-                None
-            }
+        let Some(place) = self.here.find(&user.as_str()) else {
+            let place = self.here.insert(Here {
+                user: user.clone(),
+                sessions: Sessions::One(present),
+                rates: self.rested.take(user).unwrap_or(unknown),
+            });
+            return Arrival {
+                first: true,
+                displaced: None,
+                place,
+            };
         };
-        let rates = rates.clone();
+        let mut displaced = None;
+        if let Some(Here { sessions, .. }) = self.here.get_mut(place) {
+            let mut all = sessions.all_mut().iter_mut();
+            match all.find(|known| known.device == *device) {
+                Some(known) => displaced = Some(std::mem::replace(&mut known.session, session)),
+                None => sessions.push(present),
+            }
+        }
         Arrival {
-            first,
+            first: false,
             displaced,
-            rates,
+            place,
         }
     }
 
     /// A session ended. Returns whether it was the user's last; one that was displaced changes nothing.
     pub(crate) fn depart(&mut self, user: &str, session: SessionId, now_ms: u64) -> bool {
-        let Some(Here { sessions, .. }) = self.here.get_mut(user) else {
+        let Some(place) = self.here.find(&user) else {
             return false;
         };
-        let before = sessions.len();
-        sessions.retain(|p| p.session != session);
-        if before == 0 || !sessions.is_empty() {
+        let Some(here) = self.here.get_mut(place) else {
+            return false;
+        };
+        if here.sessions.remove(session) {
             return false;
         }
-        if let Some((user, here)) = self.here.remove_entry(user) {
-            self.rested.keep(user, here.rates.get(), now_ms);
+        if let Some(Here { user, rates, .. }) = self.here.remove(place) {
+            self.rested.keep(user, rates, now_ms);
         }
         true
+    }
+
+    /// What a user has spent of its rates, over all its sessions. `place` is where the user was as the session arrived; of
+    /// one that has ended it may be another's.
+    pub(crate) fn rates(&mut self, place: u32, user: &UserId) -> Option<&mut UserRates> {
+        let here = self.here.get_mut(place);
+        let here = here.filter(|here| here.user == *user);
+        here.map(|here| &mut here.rates)
     }
 
     /// Forgets those of whom nothing is spent any more; bounded work.
@@ -104,7 +171,8 @@ impl Users {
 
     /// Sessions of a user; empty when none is here.
     pub(crate) fn sessions(&self, user: &str) -> &[Present] {
-        self.here.get(user).map_or(&[], |here| &here.sessions)
+        let here = self.here.find(&user).and_then(|place| self.here.get(place));
+        here.map_or(&[], |here| here.sessions.all())
     }
 
     /// Users with at least one session.
@@ -115,7 +183,7 @@ impl Users {
     /// Every user with a session, and the sessions.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&UserId, &[Present])> {
         let here = self.here.iter();
-        here.map(|(user, here)| (user, here.sessions.as_slice()))
+        here.map(|here| (&here.user, here.sessions.all()))
     }
 
     /// Adds a watcher of a user's presence.

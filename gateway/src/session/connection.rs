@@ -10,12 +10,11 @@ use bytes::Bytes;
 use hawser_fanout::auth::Claims;
 use hawser_protocol::ids::{ChatId, DeviceId, UserId};
 use hawser_protocol::pb;
-use hawser_protocol::server::{Session, UserRates, resume};
+use hawser_protocol::server::{Session, resume};
 use hawser_ring::TimerHandle;
 use hawser_wire::record::Layer;
 use hawser_wire::ws;
-use std::cell::Cell;
-use std::rc::Rc;
+use uuid::Uuid;
 
 /// See the module. What an idle one costs in user space beside its TLS state is asserted below.
 pub(crate) struct Connection {
@@ -23,7 +22,7 @@ pub(crate) struct Connection {
     pub(crate) layer: Layer,
     pub(crate) decoder: ws::Decoder,
     /// Ciphertext that is not a whole record.
-    pub(crate) incoming: Box<[u8]>,
+    pub(crate) incoming: Option<Box<Begun>>,
     pub(crate) output: Output,
     pub(crate) role: Role,
     pub(crate) stage: Stage,
@@ -42,8 +41,11 @@ pub(crate) struct Connection {
     pub(crate) _place: SessionPermit,
 }
 
-const _: () = assert!(size_of::<Connection>() <= 160);
-const _: () = assert!(size_of::<Device>() <= 224);
+const _: () = assert!(size_of::<Connection>() <= 152);
+const _: () = assert!(size_of::<Device>() <= 184);
+
+/// The beginning of a record; behind one pointer, since there rarely is one.
+pub(crate) struct Begun(pub(crate) Vec<u8>);
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +83,8 @@ pub(crate) struct Device {
     pub(crate) partition: u32,
     pub(crate) encoding: Encoding,
     pub(crate) session: Session,
-    /// The user's, shared by all its sessions of this core.
-    pub(crate) rates: Rc<Cell<UserRates>>,
+    /// Where the user is among those of this core.
+    pub(crate) place: u32,
     pub(crate) grant: Grant,
     pub(crate) watches: Option<Box<Watches>>,
     pub(crate) pending: Option<Box<Pending>>,
@@ -106,21 +108,43 @@ pub(crate) struct Device {
     pub(crate) token_at_ms: u64,
 }
 
-/// What the session's token says, besides whose it is.
+/// What the session's token says, besides whose it is and when it expires.
 pub(crate) struct Grant {
-    pub(crate) expires_at_ms: u64,
     issued_at_ms: u64,
-    jti: Option<Box<str>>,
+    name: Jti,
     admin: bool,
+}
+
+/// A token's `jti`: most are UUIDs in their usual form, and are held as their sixteen bytes.
+enum Jti {
+    None,
+    Uuid(Uuid),
+    Text(Box<str>),
 }
 
 impl From<Claims> for Grant {
     fn from(claims: Claims) -> Self {
         Self {
-            expires_at_ms: claims.expires_at_ms,
             issued_at_ms: claims.issued_at_ms,
-            jti: claims.jti.map(String::into_boxed_str),
+            name: claims.jti.map_or(Jti::None, Jti::of),
             admin: claims.admin,
+        }
+    }
+}
+
+impl Jti {
+    fn of(text: String) -> Self {
+        match Uuid::parse_str(&text) {
+            Ok(uuid) if uuid.to_string() == text => Self::Uuid(uuid),
+            _ => Self::Text(text.into_boxed_str()),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Uuid(uuid) => Some(uuid.to_string()),
+            Self::Text(text) => Some(text.to_string()),
         }
     }
 }
@@ -192,10 +216,10 @@ impl Device {
         Claims {
             user: self.user.clone(),
             device: Some(self.device.clone()),
-            expires_at_ms: self.grant.expires_at_ms,
+            expires_at_ms: self.session.token_expires_ms(),
             issued_at_ms: self.grant.issued_at_ms,
             admin: self.grant.admin,
-            jti: self.grant.jti.as_deref().map(str::to_owned),
+            jti: self.grant.name.text(),
         }
     }
 
@@ -204,5 +228,26 @@ impl Device {
         self.watches
             .as_ref()
             .is_some_and(|w| w.chats.contains(chat))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokens_name_is_kept_as_it_was_written() {
+        for text in [
+            "018f3c1e-7d2a-7c31-9c5e-0242ac120002",
+            "018F3C1E-7D2A-7C31-9C5E-0242AC120002",
+            "018f3c1e7d2a7c319c5e0242ac120002",
+            "web-5",
+            "",
+        ] {
+            assert_eq!(Jti::of(text.to_owned()).text().as_deref(), Some(text));
+        }
+        let canonical = Jti::of("018f3c1e-7d2a-7c31-9c5e-0242ac120002".to_owned());
+        assert!(matches!(canonical, Jti::Uuid(_)));
+        assert_eq!(Jti::None.text(), None);
     }
 }

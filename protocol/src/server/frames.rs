@@ -127,7 +127,7 @@ impl Session {
             return;
         }
         let known = self.in_flight(&id);
-        if !known && self.in_flight.len() >= SENDS_IN_FLIGHT_MAX {
+        if !known && self.sends_in_flight() >= SENDS_IN_FLIGHT_MAX {
             let text = "too many sends without a result";
             out.push(refuse(ErrorCode::TooManyInFlight, text, 1_000));
             self.refused(out);
@@ -141,7 +141,8 @@ impl Session {
         }
         self.refused = 0;
         if !known {
-            self.in_flight.push(Sent::new(id));
+            let waiting = self.waiting.get_or_insert_default();
+            waiting.sends.push(Sent::new(id));
         }
         out.push(Action::Append(Box::new(send)));
     }
@@ -165,13 +166,11 @@ impl Session {
             return;
         }
         self.acked = offset + 1;
-        if let Some(window) = &mut self.window {
-            window.ack(offset, |chat, seq| {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.window.ack(offset, |chat, seq| {
                 out.push(Action::Delivered { chat, seq });
             });
-            if window.is_empty() {
-                self.window = None;
-            }
+            self.rest();
         }
         out.push(Action::Cursor { offset });
     }

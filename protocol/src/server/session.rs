@@ -117,11 +117,17 @@ impl Sent {
     }
 }
 
-/// One session. At most 96 bytes while idle; a window and the ids in flight exist only while there are any.
+/// What waits for the other side: frames for an ack, Sends for a result.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) window: Window,
+    pub(super) sends: Vec<Sent>,
+}
+
+/// One session. At most 72 bytes while idle; what waits exists only while there is any.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) window: Option<Box<Window>>,
-    pub(super) in_flight: Vec<Sent>,
+    pub(super) waiting: Option<Box<Waiting>>,
     /// Next delivery offset to be sent.
     pub(super) position: u64,
     /// Everything below is acknowledged.
@@ -137,7 +143,7 @@ pub struct Session {
     pub(super) closed: bool,
 }
 
-const _: () = assert!(size_of::<Session>() <= 96);
+const _: () = assert!(size_of::<Session>() <= 72);
 
 impl Session {
     /// A session whose Hello was accepted; the Welcome is the driver's to send.
@@ -160,8 +166,7 @@ impl Session {
         };
         let heartbeat_ms = wished.clamp(HEARTBEAT_MS_MIN, HEARTBEAT_MS_MAX);
         Self {
-            window: None,
-            in_flight: Vec::new(),
+            waiting: None,
             position,
             acked: position,
             signals: Rate::default(),
@@ -209,10 +214,10 @@ impl Session {
 
     /// A Send has its final answer, from the log or from the edge.
     pub fn answered(&mut self, id: ClientMsgId) {
-        self.in_flight.retain(|known| known.id != id);
-        if self.in_flight.is_empty() {
-            self.in_flight = Vec::new();
+        if let Some(waiting) = &mut self.waiting {
+            waiting.sends.retain(|known| known.id != id);
         }
+        self.rest();
     }
 
     /// The lane that a Send to a group goes to; `lanes`: how the group is spread, where this node knows of it. It is
@@ -221,12 +226,15 @@ impl Session {
     pub fn lane(&mut self, id: &ClientMsgId, lanes: Option<&Lanes>) -> u8 {
         let right = lanes.map_or(0, |lanes| lanes.of(id));
         let of = |sent: &Sent| lanes.map_or(0, |lanes| lanes.of(&sent.id));
-        let mut earlier = self.in_flight.iter().filter(|sent| sent.id != *id);
+        let Some(waiting) = &mut self.waiting else {
+            return right;
+        };
+        let mut earlier = waiting.sends.iter().filter(|sent| sent.id != *id);
         let lane = match earlier.any(|sent| sent.own_lane && of(sent) == right) {
             true => 0,
             false => right,
         };
-        if let Some(sent) = self.in_flight.iter_mut().find(|sent| sent.id == *id) {
+        if let Some(sent) = waiting.sends.iter_mut().find(|sent| sent.id == *id) {
             sent.own_lane |= lane == 0;
         }
         lane
@@ -261,8 +269,8 @@ impl Session {
     /// of it means "delivered".
     pub fn delivered(&mut self, offset: u64, bytes: usize, message: Option<(ChatId, Seq)>) {
         self.position = self.position.max(offset.saturating_add(1));
-        let window = self.window.get_or_insert_default();
-        window.push(offset, bytes, message);
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.window.push(offset, bytes, message);
     }
 
     /// Nothing below `offset` is for this session; reading goes on there.
@@ -319,7 +327,7 @@ impl Session {
     /// Frames that were sent with an offset and are not acknowledged, and their bytes.
     #[must_use]
     pub fn unacknowledged(&self) -> (usize, usize) {
-        let window = self.window.as_ref();
+        let window = self.waiting.as_ref().map(|waiting| &waiting.window);
         window.map_or((0, 0), |window| (window.frames(), window.bytes()))
     }
 
@@ -338,7 +346,13 @@ impl Session {
     /// Sends without a result.
     #[must_use]
     pub fn sends_in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.sends().len()
+    }
+
+    /// When the token expires, milliseconds since 1970.
+    #[must_use]
+    pub fn token_expires_ms(&self) -> u64 {
+        self.token_expires_ms
     }
 
     // ---- time ----
@@ -388,13 +402,24 @@ impl Session {
     // ---- private ----
 
     pub(super) fn in_flight(&self, id: &ClientMsgId) -> bool {
-        self.in_flight.iter().any(|sent| sent.id == *id)
+        self.sends().iter().any(|sent| sent.id == *id)
+    }
+
+    /// Frees what holds nothing.
+    pub(super) fn rest(&mut self) {
+        let empty = |waiting: &Waiting| waiting.window.is_empty() && waiting.sends.is_empty();
+        if self.waiting.as_deref().is_some_and(empty) {
+            self.waiting = None;
+        }
+    }
+
+    fn sends(&self) -> &[Sent] {
+        self.waiting.as_ref().map_or(&[], |waiting| &waiting.sends)
     }
 
     fn has_room(&self, settings: &Settings) -> bool {
-        self.window.as_ref().is_none_or(|window| {
-            window.frames() < settings.window_frames && window.bytes() < settings.window_bytes
-        })
+        let (frames, bytes) = self.unacknowledged();
+        frames < settings.window_frames && bytes < settings.window_bytes
     }
 
     pub(super) fn close(&mut self, out: &mut Vec<Action>, code: u16, reason: &'static str) {
