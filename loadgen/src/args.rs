@@ -146,12 +146,15 @@ Other things it does; each has its own --help:
   hawser-loadgen churn          connections broken off at the worst moments, and what is left of them
   hawser-loadgen storm          everybody cut off at once, and how they come back
   hawser-loadgen latency        the table of latencies by rate and body, stage by stage
+  hawser-loadgen plan           how many nodes a load needs, with every formula; no server is needed
 
 Examples:
   hawser-loadgen --key hawser-data -n 1000 --rate 200
       a thousand sessions against `hawser-gateway --embedded`
   hawser-loadgen --key hawser-data -n 20000 --rate 1000 --duration-s 600 --json result.json
-      the ten-minute soak with 20,000 TLS sessions";
+      the ten-minute soak with 20,000 TLS sessions
+  hawser-loadgen plan --preset 20m --html plan.html
+      what 20 million daily users need, as a page to print";
 
 impl Args {
     /// What is wrong with the command line, if anything.

@@ -1,10 +1,12 @@
-//! Load generator and correctness checker for Hawser.
+//! Load generator, correctness checker and capacity planner for Hawser.
 //!
 //! [`run`] conducts; each [`engine`] thread drives its sessions on one ring; [`link`] and [`session`] are sans-IO;
 //! [`check`] judges what arrived while it arrives, [`report`] tells it. [`commands`] is what else the program does. [`history`] is what every client did and saw, and
-//! [`judge`] the offline checker that reads it.
+//! [`judge`] the offline checker that reads it. [`capacity`] plans how many of everything a load needs ([`plan`] is who talks to whom
+//! in a run), [`page`] writes pages of reports.
 
 pub mod args;
+pub mod capacity;
 pub mod check;
 pub mod commands;
 pub mod engine;
@@ -12,6 +14,7 @@ pub mod groups;
 pub mod history;
 pub mod judge;
 pub mod link;
+pub mod page;
 pub mod payload;
 pub mod plan;
 pub mod plot;

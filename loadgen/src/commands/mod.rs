@@ -3,6 +3,7 @@
 pub mod check;
 pub mod churn;
 pub mod latency;
+pub mod plan;
 pub mod storm;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ pub fn named(words: &[OsString]) -> Option<ExitCode> {
         "check" => check::run(&check::CheckArgs::parse_from(rest)),
         "churn" => churn::run(&churn::ChurnArgs::parse_from(rest)),
         "latency" => latency::run(&latency::LatencyArgs::parse_from(rest)),
+        "plan" => return Some(plan::main(rest)),
         "storm" => storm::run(&storm::StormArgs::parse_from(rest)),
         _ => return None,
     };
