@@ -198,7 +198,7 @@ fn the_page_is_one_file_that_needs_nothing_else() {
     said(&["--preset", "200m", "--html", path]);
     let html = fs::read_to_string(&page).expect("a page");
     assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
-    assert!(html.contains("@media print") && html.matches("<svg").count() == 7);
+    assert!(html.contains("@media print") && html.matches("<svg").count() == 8);
     for foreign in [
         "http://", "https://", "<script", "src=", "href=", "@import", "url(",
     ] {

@@ -154,7 +154,7 @@ fn cpu(report: &Value, samples: &[Value]) -> Option<Found> {
             .iter()
             .filter(|sample| sample.get("phase").and_then(Value::as_str) == Some("load"))
     };
-    let (first, last) = (loads().next()?, loads().last()?);
+    let (first, last) = (loads().next()?, loads().next_back()?);
     let since = |of: &dyn Fn(&Value) -> Option<f64>| Some(of(last)? - of(first)?);
     let seconds = since(&|sample| sample.get("at_s")?.as_f64())?;
     let ticks =

@@ -22,8 +22,8 @@ pub(super) fn storms(sheet: &mut Sheet) {
     sheet.figure("others", "Nodes that take over from one", Unit::Count, "max(edge_nodes − 1, 1)");
     sheet.figure("handshakes_per_s_core_by_cpu", "Connects that a core's CPU allows", Unit::PerSecond, "handshake_cpu_share × 10^6 / cpu_us_connect");
     sheet.figure("connects_per_s_core", "Connects of a core: that, or the pace if it is less", Unit::PerSecond, "min(handshakes_per_s_core_by_cpu, accepts_per_s_core)");
-    sheet.figure("required_one_per_s_core", "Required after the loss of a node", Unit::PerSecond, "sessions / edge_nodes / (others × edge_cores × reconnect_one_s)");
-    sheet.figure("required_all_per_s_core", "Required when everybody is cut off", Unit::PerSecond, "sessions / (edge_nodes × edge_cores × reconnect_all_s)");
+    sheet.figure("required_one_per_s_core", "Required of a core after the loss of a node", Unit::PerSecond, "sessions / edge_nodes / (others × edge_cores × reconnect_one_s)");
+    sheet.figure("required_all_per_s_core", "Required of a core when everybody is cut off", Unit::PerSecond, "sessions / (edge_nodes × edge_cores × reconnect_all_s)");
     sheet.figure("reconnect_one_by_cpu_s", "A node is lost: by CPU of TLS handshakes", Unit::Seconds, "1.1 × sessions / edge_nodes / (others × edge_cores × handshakes_per_s_core_by_cpu)");
     sheet.figure("reconnect_one_by_pace_s", "A node is lost: by the configured pace", Unit::Seconds, "1.1 × sessions / edge_nodes / (others × edge_cores × accepts_per_s_core)");
     sheet.figure("reconnect_one_node_s", "A node is lost: all of its sessions are back after", Unit::Seconds, "max(reconnect_one_by_cpu_s, reconnect_one_by_pace_s) + backoff_s");

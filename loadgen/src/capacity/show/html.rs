@@ -147,20 +147,28 @@ fn values(plan: &Plan, page: &mut Page) {
         ("key", Cell::Code),
         ("from", Cell::Text),
     ];
-    let (_, mix_from) = plan.input.mix();
-    let mut rows = vec![vec![
-        "Chats: share of messages : members".to_owned(),
-        plan.input.mix_text().replace(',', ", "),
-        "mix".to_owned(),
-        mix_from.words(),
-    ]];
+    let (classes, mix_from) = plan.input.mix();
+    let mut rows: Vec<Vec<String>> = classes
+        .iter()
+        .map(|class| {
+            let what = format!(
+                "Share of messages to chats of {} members",
+                plain(class.members)
+            );
+            vec![what, plain(class.share), "mix".to_owned(), mix_from.words()]
+        })
+        .collect();
     for (section, _) in SECTIONS {
         for key in keys::all().filter(|key| key.section == section) {
             let from = match plan.input.origin(key) {
                 Origin::Default => key.source.to_owned(),
                 given => given.words(),
             };
-            let value = format!("{} {}", plain(plan.input.value(key.name)), key.unit);
+            let value = plain(plan.input.value(key.name));
+            let value = match key.unit {
+                "share" | "0 or 1" | "times" => value,
+                unit => format!("{value} {unit}"),
+            };
             let path = format!("{section}.{}", key.name);
             rows.push(vec![key.meaning.to_owned(), value, path, from]);
         }
@@ -208,6 +216,10 @@ fn drawings(plan: &Plan) -> Vec<(Drawing, &'static str)> {
     all.push((
         back_after(plan),
         "Their sessions come back to those that are left, at the pace of this plan.",
+    ));
+    all.push((
+        pushes(plan),
+        "How many messages one push has to tell of until the provider takes them all, all cells together.",
     ));
     all
 }
@@ -306,6 +318,29 @@ fn back_after(plan: &Plan) -> Drawing {
         axis("seconds until all are back", false),
     );
     plot::lines("Time until all are back", x, y, &series, &short)
+}
+
+/// Pushes over how many messages each tells of, beside the quota.
+fn pushes(plan: &Plan) -> Drawing {
+    let all = plan.value("pushes_uncoalesced_per_s") * plan.value("cells");
+    let quota = plan.input.value("push_quota_per_s");
+    let most = (plan.value("push_coalescing_needed") * 4.0).max(10.0);
+    let line = |name: &str, of: &dyn Fn(f64) -> f64| Series {
+        name: name.to_owned(),
+        points: (0..=40)
+            .map(|step| most.powf(f64::from(step) / 40.0))
+            .map(|messages| (messages, of(messages)))
+            .collect(),
+    };
+    let series = [
+        line("pushes at the peak", &|messages| all / messages),
+        line("the provider's quota", &|_| quota),
+    ];
+    let (x, y) = (
+        axis("messages that one push tells of", true),
+        axis("pushes per second", true),
+    );
+    plot::lines("Pushes, and what the provider takes", x, y, &series, &short)
 }
 
 fn axis(title: &str, logarithmic: bool) -> Axis<'_> {

@@ -63,7 +63,6 @@ fn number(value: f64) -> Value {
     if exact {
         // In range, as just checked.
         #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
-        #[expect(clippy::cast_sign_loss, reason = "not negative")]
         return Value::from(value as u64);
     }
     Number::from_f64(value).map_or(Value::Null, Value::Number)
