@@ -182,6 +182,10 @@ mod tests {
             ("mix = 3", "write a [[mix]]"),
             ("mix = []", "give 1 to 12 classes"),
             (
+                "[load]\nusers = 100",
+                "chats of 150 members, more than users",
+            ),
+            (
                 "[edge]\nedge_ram_gb = 8",
                 "edge_ram_gb × memory_target leaves nothing",
             ),

@@ -8,8 +8,8 @@ use super::number::plain;
 
 /// Classes of the group mix at most: each is a term of every sum that is printed.
 pub const CLASSES_MAX: usize = 12;
-/// Members of a group at most.
-pub const MEMBERS_MAX: f64 = 1e6;
+/// Members of a group at most, as Hawser has it.
+pub const MEMBERS_MAX: f64 = 200_000.0;
 /// Name of the group mix in a file (`[[mix]]`), as a flag and in errors.
 pub const MIX: &str = "mix";
 
@@ -145,7 +145,8 @@ impl Input {
             }
             let members = class.members;
             if !(2.0..=MEMBERS_MAX).contains(&members) || members.fract() != 0.0 {
-                let wanted = "members are whole numbers from 2 (a 1:1 chat, its sender included) to 1,000,000";
+                let wanted =
+                    "members are whole numbers from 2 (a 1:1 chat, its sender included) to 200,000";
                 return Err(fault(format!("members {members}"), wanted));
             }
         }
@@ -247,6 +248,17 @@ impl Input {
             return Err(InputError::Impossible {
                 what: "cpu_us_delivery_5k is below cpu_us_delivery_200".to_owned(),
                 way_out: "a longer message does not cost less: measure both in one run".to_owned(),
+            });
+        }
+        let largest = self.mix.0.iter().map(|class| class.members);
+        let largest = largest.fold(0.0, f64::max);
+        if largest > self.value("users") {
+            return Err(InputError::Impossible {
+                what: format!(
+                    "mix has chats of {} members, more than users",
+                    plain(largest)
+                ),
+                way_out: "give users more, or smaller chats".to_owned(),
             });
         }
         let room = self.value("edge_ram_gb") * self.value("memory_target");

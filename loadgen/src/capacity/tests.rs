@@ -348,6 +348,9 @@ fn possible(mut input: Input) -> Input {
     let set =
         |input: &mut Input, key: &str, value: f64| input.set(key, value, Origin::Flag).expect(key);
     set(&mut input, "cpu_us_delivery_5k", long.max(short));
+    let largest = input.mix().0.iter().map(|class| class.members);
+    let users = largest.fold(input.value("users"), f64::max);
+    set(&mut input, "users", users);
     let room = input.value("edge_ram_gb") * input.value("memory_target");
     let fixed = input.value("edge_fixed_gb").min(room / 2.0);
     set(&mut input, "edge_fixed_gb", fixed);

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use plot::Drawing;
 
-/// Longest word of a formula that is not broken is what a table's column must hold, so they may break anywhere.
+/// Formulas may break anywhere in it, so that no column grows beyond the page.
 const STYLE: &str = include_str!("page.css");
 
 /// How a cell of a table is set.
