@@ -9,7 +9,7 @@ use super::number::plain;
 /// Classes of the group mix at most: each is a term of every sum that is printed.
 pub const CLASSES_MAX: usize = 12;
 /// Members of a group at most, as Hawser has it.
-pub const MEMBERS_MAX: f64 = 200_000.0;
+pub const MEMBERS_MAX: f64 = hawser_protocol::limits::GROUP_MEMBERS_MAX as f64;
 /// Name of the group mix in a file (`[[mix]]`), as a flag and in errors.
 pub const MIX: &str = "mix";
 
