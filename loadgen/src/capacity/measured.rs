@@ -194,7 +194,8 @@ fn cpu(report: &Value, samples: &[Value]) -> Option<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Report, Sample, Usage};
+    use crate::report::Report;
+    use crate::usage::{Sample, Usage};
 
     fn result(command: &str) -> String {
         let sample = |phase, at_s, sessions, rss, slab, ticks| Sample {
