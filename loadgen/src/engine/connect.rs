@@ -12,8 +12,13 @@ use super::{Counters, Engine, Timer, wall_ms};
 use crate::history::Op;
 use crate::session::Stage;
 
-/// Handshakes under way per thread at most; the rest of the ramp waits.
-const CONNECTING_MAX: u32 = 512;
+/// Handshakes under way at most, over all threads; whoever else would connect waits. More are only more to be timed out, and
+/// each that the server does not take yet knocks again every second.
+const CONNECTING_MAX: u32 = 4_096;
+/// A thread may have so many at least.
+const CONNECTING_MIN: u32 = 32;
+/// Who finds no room looks again after about so long.
+const CROWDED_MS: u64 = 250;
 /// The first pause before another attempt, and the longest, beside what the server wishes.
 const PAUSE_MS: u64 = 400;
 const PAUSE_MS_MAX: u64 = 5_000;
@@ -36,7 +41,7 @@ impl Engine {
                 .sessions
                 .get(self.to_connect)
                 .is_none_or(|next| next.user >= target);
-            if waits || self.connecting >= CONNECTING_MAX {
+            if waits || self.crowded() {
                 // Time that passes without a connection is not made up for.
                 self.next_connect_ns = now;
                 return u64::MAX;
@@ -49,12 +54,26 @@ impl Engine {
         self.next_connect_ns
     }
 
+    /// As many connections are being made as there may be.
+    fn crowded(&self) -> bool {
+        let share = CONNECTING_MAX / self.shared.threads.max(1);
+        self.connecting >= share.max(CONNECTING_MIN)
+    }
+
     pub(super) fn connect(&mut self, at: u32) {
         let now = self.shared.now_ns();
         let session = &mut self.sessions[at as usize];
         if session.stage != Stage::Waiting {
             return;
         }
+        // In a storm everybody knocks.
+        if self.shared.storm.is_none() && self.crowded() {
+            let pause = CROWDED_MS + self.random.below(CROWDED_MS);
+            let at_ms = self.now_ms() + pause;
+            self.wheel.insert(at_ms, (at, Timer::Connect));
+            return;
+        }
+        let session = &mut self.sessions[at as usize];
         session.stage = Stage::Connecting;
         session.begun_ns = now;
         self.connecting += 1;
