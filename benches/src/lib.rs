@@ -1,6 +1,7 @@
 //! Micro-benchmarks and recorded results: what one message costs in each codec.
 //!
 //! `cargo bench -p hawser-benches` runs them; `cargo bench -p hawser-benches -- deliver` those whose name says so.
+//! [`rivals`] measures whole servers, Hawser and others, under one load.
 
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use hawser_protocol::message::{MessageRecord, MessageType, Send};
 use hawser_wire::record::{ClientHandshake, Layer, Progress, ServerHandshake};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{PrivateKeyDer, ServerName};
+
+pub mod rivals;
 
 /// Bytes of a small message's body.
 pub const SMALL: usize = 128;
