@@ -20,7 +20,7 @@ from machine import CACHE, Failure, describe, program
 def everyone(options):
     """All servers, those that need packages first."""
     return [servers.Nats(), servers.Nginx(), servers.Mosquitto(), servers.NodeWs(), servers.Tungstenite(),
-            servers.UWebSockets(options.uwebsockets),
+            servers.UWebSockets(options.uwebsockets, options.uwebsockets_version),
             servers.Hawser(options.gateway, options.set or ())]
 
 
@@ -45,7 +45,7 @@ def install(options):
         if not one.installed():
             one.install()
     if options.uwebsockets:
-        servers.UWebSockets(options.uwebsockets).build()
+        servers.UWebSockets(options.uwebsockets, options.uwebsockets_version).build()
     show(options)
 
 
@@ -83,6 +83,12 @@ def measure(one, tls, number, options, out):
     print(f"  {one.name} {way}: {cells} {found['gave_up'] or ''} {found['faults'] or ''}", flush=True)
 
 
+def told(words):
+    """The command line without paths, which are of one machine."""
+    paths = ("--uwebsockets", "--gateway", "--out")
+    return ["PATH" if before in paths else word for before, word in zip(["", *words], words)]
+
+
 def run(options):
     """Rounds in which every server is measured, the first one another each time."""
     out = Path(options.out)
@@ -98,7 +104,7 @@ def run(options):
     there = [one for one in wanted if one.installed()]
     date, machine = describe()
     about = {"date": date, "machine": machine, "missing": missing,
-             "command": "dev/rivals run " + shlex.join(options.words)}
+             "command": "dev/rivals run " + shlex.join(told(options.words))}
     (out / "about.json").write_text(json.dumps(about))
     for number in range(1, options.rounds + 1):
         print(f"round {number} of {options.rounds}", flush=True)
@@ -125,6 +131,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("install", "list", "run", "table"))
     parser.add_argument("--uwebsockets", metavar="PATH", help="sources of uWebSockets, uSockets within or beside them")
+    parser.add_argument("--uwebsockets-version", help="what to call these sources in the table")
     parser.add_argument("--gateway", help="the gateway to measure, instead of that of the release build")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="settings of the gateway")
     parser.add_argument("--rounds", type=int, default=3)

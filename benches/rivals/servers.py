@@ -174,10 +174,9 @@ class UWebSockets(Server):
     """uWebSockets, whose sources no package registry here has: they are given by path."""
 
     name = "uwebsockets"
-    packages = ()
 
-    def __init__(self, sources=None):
-        self.sources = Path(sources).resolve() if sources else None
+    def __init__(self, sources=None, called=None):
+        self.sources, self.called = Path(sources).resolve() if sources else None, called
         self.binary = CACHE / "uwebsockets" / "server"
 
     def installed(self):
@@ -201,8 +200,7 @@ class UWebSockets(Server):
         subprocess.run(["g++", *objects, "-lssl", "-lcrypto", "-lpthread", "-o", str(self.binary)], check=True)
 
     def version(self):
-        found = output("git", "-C", str(self.sources), "describe", "--tags", "--always")
-        return found if re.fullmatch(r"[\w.-]+", found) else "sources given by path"
+        return self.called or "sources given by path"
 
     def start(self, tls, core):
         if not self.binary.exists():
