@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hawser_benches::rivals::conduct::{self, Wish};
 use hawser_benches::rivals::outcome::{About, Outcome, Scenario};
@@ -49,11 +50,12 @@ fn outcome(certificates: Option<&Path>) -> Outcome {
         version: "test".to_owned(),
         round: 1,
         pid: server.0.id(),
-        rate: 500.0,
-        pair_rate: 50.0,
+        rate: 5_000.0,
+        pair_rate: 100.0,
         bodies: vec![200, 5_120],
         scenarios: Scenario::ALL.to_vec(),
-        seconds: 0.5,
+        seconds: 0.3,
+        idle: Duration::from_millis(50),
     };
     let shared = Arc::new(Shared::new(plan).expect("bounds of a histogram"));
     conduct::run(&shared, &wish).expect("a run")
@@ -115,6 +117,7 @@ fn a_server_that_is_not_there_is_an_outcome_and_no_failure() {
         bodies: vec![200],
         scenarios: Scenario::ALL.to_vec(),
         seconds: 0.1,
+        idle: Duration::from_millis(50),
     };
     let shared = Arc::new(Shared::new(plan).expect("bounds of a histogram"));
     let outcome = conduct::run(&shared, &wish).expect("a run");

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +15,9 @@ use hawser_benches::rivals::{group, plot, table, tls};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Rest before memory is read.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// One load for Hawser and other servers of WebSocket, and the table of what it found.
 #[derive(Debug, Parser)]
@@ -165,6 +169,7 @@ fn measure(run: &Run) -> anyhow::Result<Outcome> {
         bodies: run.bodies.clone(),
         scenarios: Scenario::ALL.to_vec(),
         seconds: run.seconds,
+        idle: IDLE,
     };
     conduct::run(&Arc::new(Shared::new(plan)?), &wish)
 }

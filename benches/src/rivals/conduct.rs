@@ -16,8 +16,6 @@ use super::shared::{Job, Shared};
 const LOOK: Duration = Duration::from_millis(5);
 /// A step that makes no progress for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Rest before memory is read, so that what is freed lazily is freed.
-const IDLE: Duration = Duration::from_secs(2);
 /// After the last delivery: acknowledgements and what else a server does for it belong to its cost.
 const REST: Duration = Duration::from_millis(300);
 /// Messages at once in a burst.
@@ -25,7 +23,7 @@ const BURST: u32 = 8;
 /// Instants of a schedule at least.
 const TICKS_MIN: u32 = 3;
 /// The least rest between two instants.
-const EVERY_NS_MIN: f64 = 100_000.0;
+const EVERY_NS_MIN: u64 = 100_000;
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -48,6 +46,8 @@ pub struct Wish {
     pub scenarios: Vec<Scenario>,
     /// Length of each, seconds.
     pub seconds: f64,
+    /// Rest before memory is read, so that what is freed lazily is freed.
+    pub idle: Duration,
 }
 
 /// Runs everything.
@@ -113,11 +113,11 @@ fn steps(shared: &Shared, wish: &Wish, outcome: &mut Outcome) -> anyhow::Result<
     let begun = Usage::read(&pids);
     let half = plan.recipients / 2;
     connect(shared, half)?;
-    std::thread::sleep(IDLE);
+    std::thread::sleep(wish.idle);
     let (half_usage, half_slab) = (Usage::read(&pids), slab_bytes());
     connect(shared, plan.recipients)?;
     let spent = Usage::read(&pids).since(&begun);
-    std::thread::sleep(IDLE);
+    std::thread::sleep(wish.idle);
     let (full_usage, full_slab) = (Usage::read(&pids), slab_bytes());
     let all = f64::from(plan.recipients.max(1));
     let more = f64::from((plan.recipients - half).max(1));
@@ -128,7 +128,7 @@ fn steps(shared: &Shared, wish: &Wish, outcome: &mut Outcome) -> anyhow::Result<
         slab_bytes: (full_slab as f64 - half_slab as f64) / more,
     });
     connect(shared, plan.connections())?;
-    std::thread::sleep(IDLE);
+    std::thread::sleep(wish.idle);
     for body in &wish.bodies {
         for scenario in &wish.scenarios {
             // Buffers and tables are as they are when it has run for a while.
@@ -172,19 +172,26 @@ fn schedule(shared: &Shared, wish: &Wish, scenario: Scenario, ticks: Option<u32>
         Scenario::Pair => (1, wish.pair_rate, 1),
     };
     let deliveries = each * u64::from(burst);
-    let every = (deliveries as f64 / rate * 1e9).max(EVERY_NS_MIN);
-    let wanted = (wish.seconds * 1e9 / every).round() as u32;
+    let every_ns = nanoseconds(deliveries as f64 / rate).max(EVERY_NS_MIN);
+    let wanted = (nanoseconds(wish.seconds) + every_ns / 2) / every_ns;
+    let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
     let ticks = ticks.unwrap_or_else(|| wanted.max(TICKS_MIN));
     let job = Job {
         number: 0,
         is_pair: scenario == Scenario::Pair,
         body: 0,
         first_ns: 0,
-        every_ns: every as u64,
+        every_ns,
         ticks,
         burst,
     };
     (job, deliveries * u64::from(ticks))
+}
+
+/// An hour for what is no time, as a rate of 0 has it.
+fn nanoseconds(seconds: f64) -> u64 {
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(3_600));
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn measure(

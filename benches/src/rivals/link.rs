@@ -286,7 +286,7 @@ mod tests {
             .expect("a request")
             .expect("whole");
         let accepted = hawser_wire::http::upgrade(&head.0, &["mqtt"]).expect("an upgrade");
-        hawser_wire::http::switch(&accepted.accept, Some("mqtt"), &mut answer);
+        hawser_wire::http::switch(&accepted, Some("mqtt"), &mut answer);
         let (first, second) = answer.split_at(40);
         let (result, came, _) = fed(&mut link, first);
         assert!(result.is_ok() && came.is_empty());

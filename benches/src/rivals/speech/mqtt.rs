@@ -97,7 +97,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     let mut rest = body.len();
     loop {
-        let low = (rest & 0x7f) as u8;
+        let low = u8::try_from(rest & 0x7f).unwrap_or(0);
         rest >>= 7;
         out.push(if rest == 0 { low } else { low | 0x80 });
         if rest == 0 {

@@ -85,7 +85,7 @@ impl Speech for Nats {
         match self.who {
             Who::Subscriber(_) => hello.extend_from_slice(b"SUB all 1\r\n"),
             Who::Pair(number) => {
-                hello.extend_from_slice(format!("SUB u.{number} 1\r\n").as_bytes())
+                hello.extend_from_slice(format!("SUB u.{number} 1\r\n").as_bytes());
             }
             Who::Publisher => {}
         }
