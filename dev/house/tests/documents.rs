@@ -272,7 +272,10 @@ fn every_field_of_the_schema_is_in_the_table_of_fields() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     for path in files(&["md"]) {
-        let document = text(&path);
+        // What stands between backquotes on a line is code, and no link.
+        let text = text(&path);
+        let prose = |line: &str| line.split('`').step_by(2).collect::<Vec<_>>().join(" ");
+        let document: String = text.lines().map(|line| prose(line) + "\n").collect();
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
         for link in document
             .split("](")
