@@ -137,28 +137,31 @@ impl CursorTable {
     pub fn load(&mut self, partition: u32, devices: impl IntoIterator<Item = DeviceCursor>) {
         if let Some(table) = self.partitions.get_mut(&partition) {
             for (user, device, offset) in devices {
-                table.raise(&user, &device, offset);
+                table.raise(&user, &device, offset, u32::MAX);
             }
         }
     }
 
-    /// Raises a device's cursor. Returns whether it moved.
+    /// Raises a device's cursor. Returns whether it moved. `place` is where it was the last time, for whoever asks often: a
+    /// guess, which is corrected.
     pub fn advance(
         &mut self,
         partition: u32,
         user: &UserId,
         device: &DeviceId,
         offset: u64,
+        place: &mut u32,
     ) -> bool {
         let Some(table) = self.partitions.get_mut(&partition) else {
             return false;
         };
-        let Some(place) = table.raise(user, device, offset) else {
+        let Some(at) = table.raise(user, device, offset, *place) else {
             return false;
         };
-        let cursor = table.cursors.get_mut(place);
+        *place = at;
+        let cursor = table.cursors.get_mut(at);
         if cursor.is_some_and(|cursor| !cursor.set_changed(true)) {
-            table.changed.push(place);
+            table.changed.push(at);
         }
         true
     }
@@ -212,9 +215,13 @@ impl CursorTable {
 
 impl Partition {
     /// Raises, or inserts; `None` when the cursor was already there.
-    fn raise(&mut self, user: &UserId, device: &DeviceId, offset: u64) -> Option<u32> {
+    fn raise(&mut self, user: &UserId, device: &DeviceId, offset: u64, guess: u32) -> Option<u32> {
+        let guessed = self.cursors.get(guess);
+        // Names that are one and the same are compared by their pointers.
+        let is_it = guessed.is_some_and(|at| at.user == *user && at.device == *device);
         let key = (user.as_str(), device.as_str());
-        let Some(place) = self.cursors.find(&key) else {
+        let found = is_it.then_some(guess).or_else(|| self.cursors.find(&key));
+        let Some(place) = found else {
             let cursor = Cursor::new(user.clone(), device.clone(), offset);
             return Some(self.cursors.insert(cursor));
         };
@@ -267,16 +274,19 @@ mod tests {
     fn a_partition_writes_its_changes_at_most_once_per_interval() {
         let mut table = CursorTable::new(1_000, 3_600_000);
         table.open(3, 0);
-        assert!(table.advance(3, &user("a"), &device("d"), 5));
-        assert!(table.advance(3, &user("a"), &device("d"), 7));
-        assert!(!table.advance(3, &user("a"), &device("d"), 6), "maximum");
+        assert!(table.advance(3, &user("a"), &device("d"), 5, &mut 0));
+        assert!(table.advance(3, &user("a"), &device("d"), 7, &mut 0));
+        assert!(
+            !table.advance(3, &user("a"), &device("d"), 6, &mut 0),
+            "maximum"
+        );
         let expected = Due {
             partition: 3,
             snapshot: false,
             devices: vec![(user("a"), device("d"), 7)],
         };
         assert_eq!(due(&mut table, 10, false), [expected]);
-        table.advance(3, &user("a"), &device("d"), 8);
+        table.advance(3, &user("a"), &device("d"), 8, &mut 0);
         assert_eq!(due(&mut table, 1_009, false), [], "within the second");
         assert_eq!(due(&mut table, 1_010, false).len(), 1);
         assert_eq!(due(&mut table, 9_000, false), [], "nothing changed");
@@ -291,9 +301,9 @@ mod tests {
             [(user("a"), device("x"), 3), (user("a"), device("y"), 4)],
         );
         assert_eq!(due(&mut table, 10, true), [], "loaded is not changed");
-        table.advance(0, &user("b"), &device("z"), 1);
+        table.advance(0, &user("b"), &device("z"), 1, &mut 0);
         due(&mut table, 10, false);
-        table.advance(0, &user("b"), &device("z"), 2);
+        table.advance(0, &user("b"), &device("z"), 2, &mut 0);
         assert_eq!(due(&mut table, 11, true)[0].devices.len(), 1);
         let all = due(&mut table, 10_000, false);
         assert!(all[0].snapshot);
@@ -307,13 +317,31 @@ mod tests {
         let mut table = CursorTable::new(1_000, 10_000);
         table.open(0, 0);
         table.load(0, [(user("a"), device("x"), 3)]);
-        table.advance(0, &user("b"), &device("z"), 1);
+        table.advance(0, &user("b"), &device("z"), 1, &mut 0);
         let mut taken = table.take(0);
         taken.sort();
         let all = [(user("a"), device("x"), 3), (user("b"), device("z"), 1)];
         assert_eq!(taken, all);
         assert_eq!(due(&mut table, 20_000, true), []);
         assert_eq!(table.take(0), []);
+    }
+
+    #[test]
+    fn a_guess_of_its_place_may_be_anothers() {
+        let mut table = CursorTable::new(1_000, 10_000);
+        table.open(0, 0);
+        let (mut of_a, mut of_b) = (u32::MAX, 0);
+        assert!(table.advance(0, &user("a"), &device("x"), 3, &mut of_a));
+        assert!(table.advance(0, &user("b"), &device("x"), 4, &mut of_b));
+        assert!(table.advance(0, &user("a"), &device("y"), 5, &mut 0));
+        assert_ne!(of_a, of_b);
+        let mut wrong = of_b;
+        assert!(table.advance(0, &user("a"), &device("x"), 6, &mut wrong));
+        assert_eq!(wrong, of_a);
+        assert!(table.advance(0, &user("a"), &device("x"), 7, &mut of_a));
+        for (name, of, offset) in [("a", "x", 7), ("b", "x", 4), ("a", "y", 5)] {
+            assert_eq!(table.get(0, &user(name), &device(of)), Some(offset));
+        }
     }
 
     #[test]
@@ -333,7 +361,7 @@ mod tests {
     #[test]
     fn a_partition_that_is_not_ours_keeps_nothing() {
         let mut table = CursorTable::new(1, 1);
-        assert!(!table.advance(9, &user("a"), &device("d"), 5));
+        assert!(!table.advance(9, &user("a"), &device("d"), 5, &mut 0));
         assert!(table.is_empty());
     }
 }

@@ -62,7 +62,9 @@ impl Reactor {
             }
             Action::Cursor { offset } => {
                 let (user, of) = (&device.user, &device.device);
-                self.cursors.advance(device.partition, user, of, offset);
+                let place = &mut device.cursor;
+                self.cursors
+                    .advance(device.partition, user, of, offset, place);
             }
             Action::Typing { chat, stopped } => {
                 let user = device.user.clone();

@@ -154,6 +154,7 @@ impl Reactor {
             encoding: greeting.encoding,
             session: Session::new(&self.settings, start, heartbeat_ms, expires_ms, now),
             place: 0,
+            cursor: u32::MAX,
             grant: greeting.claims.clone().into(),
             watches: None,
             pending: None,

@@ -23,6 +23,9 @@ const RECORDS_PER_POLL: usize = 64;
 const RECORDS_PER_TURN: usize = 512;
 /// Records that one session reads from the ring before others have their turn.
 const RECORDS_PER_PULL: usize = 64;
+/// Sessions that a record is written to before it is sent to them: their state is in the cache still, and as many buffers
+/// do for any number.
+const FAN_OUT_AT_ONCE: usize = 256;
 /// While so many bytes wait to go out, nothing more is delivered.
 const WAITING_BYTES_MAX: usize = 128 << 10;
 /// To ask whether a user is in a giant group costs as much as so many steps through its members.
@@ -52,8 +55,11 @@ impl Reactor {
                 .poll(RECORDS_PER_POLL, now_ms, &mut records);
             left = left.saturating_sub(records.len());
             more |= self.polled(polled);
+            let mut waiting = records.len();
             for record in records.drain(..) {
-                self.delivery_record(at, &record);
+                waiting -= 1;
+                // What comes after it would go out with it.
+                self.delivery_record(at, &record, waiting == 0);
             }
             let partition = &mut self.partitions[at];
             let polled = partition
@@ -86,7 +92,8 @@ impl Reactor {
         false
     }
 
-    fn delivery_record(&mut self, at: usize, record: &Record) {
+    /// `last`: none is waiting behind it, for the same sessions.
+    fn delivery_record(&mut self, at: usize, record: &Record, last: bool) {
         let id = self.partitions[at].id;
         self.counters.inc(Counter::DeliveryRecords);
         let wall_ms = self.node.clock.wall_ms();
@@ -121,9 +128,15 @@ impl Reactor {
         }
         let mut targets = std::mem::take(&mut self.scratch.targets);
         self.targets(&prepared, &self.partitions[at].shards, &mut targets);
-        for session in targets.drain(..) {
-            self.push(session, &prepared);
+        for some in targets.chunks(FAN_OUT_AT_ONCE) {
+            for session in some {
+                self.push(*session, &prepared);
+            }
+            if last && some.len() == FAN_OUT_AT_ONCE {
+                self.send_now();
+            }
         }
+        targets.clear();
         self.scratch.targets = targets;
     }
 

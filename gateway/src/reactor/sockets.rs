@@ -192,7 +192,9 @@ impl Reactor {
         let output = &mut connection.output;
         match output.sent(buffer, from, outcome, now_ms, &mut self.pool) {
             Went::All => {
-                self.touch(&mut connection);
+                if connection.output.waiting() > 0 || !connection.is_open() {
+                    self.touch(&mut connection);
+                }
                 self.receive(&mut connection);
                 self.queue_if_behind(&mut connection);
             }

@@ -23,7 +23,7 @@ use hawser_protocol::ids::UserId;
 use hawser_protocol::resume::ResumeKey;
 use hawser_protocol::server::{Action, Bodies, Now, Settings};
 use hawser_protocol::shards::ShardTable;
-use hawser_ring::{Receiver, Ring, RingConfig, TimerWheel, Waker};
+use hawser_ring::{Event, Receiver, Ring, RingConfig, TimerWheel, Waker};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -47,6 +47,14 @@ const CURSOR_SNAPSHOT_MS: u64 = 3_600_000;
 pub(super) struct SessionRing {
     pub(super) ring: Ring,
     pub(super) connections: Vec<Option<Box<Connection>>>,
+}
+
+impl SessionRing {
+    fn submit(&mut self) {
+        if let Err(error) = self.ring.submit() {
+            tracing::error!(%error, "a session ring cannot submit");
+        }
+    }
 }
 
 /// Memory that is used again in every step.
@@ -83,6 +91,8 @@ pub(crate) struct Reactor {
     pub(super) appends: Appends,
     pub(super) inbox: Receiver<ToCore>,
     pub(super) timers: TimerWheel<SessionId>,
+    /// What happened on a ring while a record was fanned out.
+    set_aside: VecDeque<(usize, Event)>,
     /// Connections with something to send.
     pub(super) dirty: Vec<SessionId>,
     /// Sessions that are behind and may read.
@@ -171,6 +181,7 @@ impl Reactor {
             appends: Appends::new(node.log.clone(), config.appends_max, waker.clone()),
             inbox,
             timers: TimerWheel::new(now_ms, TICK_MS),
+            set_aside: VecDeque::new(),
             dirty: Vec::new(),
             behind: VecDeque::new(),
             pool: Pool::default(),
@@ -224,6 +235,9 @@ impl Reactor {
     pub(super) fn turn(&mut self) -> bool {
         let began_us = self.node.clock.now_us();
         let mut more = false;
+        while let Some((ring, event)) = self.set_aside.pop_front() {
+            self.ring_event(ring, event);
+        }
         for ring in 0..self.rings.len() {
             more |= self.ring_events(ring);
         }
@@ -237,16 +251,30 @@ impl Reactor {
         more |= self.deadlines(TIMERS_PER_TURN);
         self.tick();
         self.flush();
-        more |= !self.dirty.is_empty();
+        more |= !self.dirty.is_empty() || !self.set_aside.is_empty();
         for ring in &mut self.rings {
-            if let Err(error) = ring.ring.submit() {
-                tracing::error!(%error, "a session ring cannot submit");
-            }
+            ring.submit();
             more |= ring.ring.has_events();
         }
         let took = self.node.clock.now_us().saturating_sub(began_us);
         self.counters.observe(Histogram::TurnUs, took);
         more
+    }
+
+    /// What has been written goes out, and its buffers come back while they are in the cache. What else has happened on the
+    /// rings waits for the next turn: at most what was asked of them.
+    pub(super) fn send_now(&mut self) {
+        self.flush();
+        for ring in 0..self.rings.len() {
+            self.rings[ring].submit();
+            for _ in 0..EVENTS_PER_TURN {
+                match self.rings[ring].ring.next_event() {
+                    Some(event @ Event::Sent { .. }) => self.ring_event(ring, event),
+                    Some(event) => self.set_aside.push_back((ring, event)),
+                    None => break,
+                }
+            }
+        }
     }
 
     /// Both clocks.

@@ -85,6 +85,8 @@ pub(crate) struct Device {
     pub(crate) session: Session,
     /// Where the user is among those of this core.
     pub(crate) place: u32,
+    /// Where its cursor was the last time.
+    pub(crate) cursor: u32,
     pub(crate) grant: Grant,
     pub(crate) watches: Option<Box<Watches>>,
     pub(crate) pending: Option<Box<Pending>>,

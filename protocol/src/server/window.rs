@@ -12,10 +12,11 @@ struct Sent {
     message: Option<(ChatId, Seq)>,
 }
 
-/// Frames in the order of their offsets.
+/// Frames in the order of their offsets. Most sessions have one at a time, which is inline.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    sent: VecDeque<Sent>,
+    first: Option<Sent>,
+    rest: VecDeque<Sent>,
     bytes: usize,
 }
 
@@ -23,39 +24,53 @@ impl Window {
     pub(super) fn push(&mut self, offset: u64, bytes: usize, message: Option<(ChatId, Seq)>) {
         self.bytes += bytes;
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.sent.push_back(Sent {
+        let sent = Sent {
             offset,
             bytes,
             message,
-        });
+        };
+        match self.is_empty() {
+            true => self.first = Some(sent),
+            false => self.rest.push_back(sent),
+        }
     }
 
     /// Forgets everything up to `offset` and hands out, per chat, the last seq among it.
     pub(super) fn ack(&mut self, offset: u64, mut each: impl FnMut(ChatId, Seq)) {
-        let mut marks: Vec<(ChatId, Seq)> = Vec::new();
-        while let Some(front) = self.sent.front()
-            && front.offset <= offset
+        // A window spans few chats, most of them one; at worst 256 short comparisons each.
+        let mut mark: Option<(ChatId, Seq)> = None;
+        let mut more: Vec<(ChatId, Seq)> = Vec::new();
+        while self.front().is_some_and(|front| front.offset <= offset)
+            && let Some(sent) = self.pop()
         {
-            let Some(sent) = self.sent.pop_front() else {
-                break;
-            };
             self.bytes = self.bytes.saturating_sub(sent.bytes as usize);
             let Some((chat, seq)) = sent.message else {
                 continue;
             };
-            // A window spans few chats; at worst 256 short comparisons each.
-            match marks.iter_mut().find(|(known, _)| *known == chat) {
-                Some((_, mark)) => *mark = seq.max(*mark),
-                None => marks.push((chat, seq)),
+            let mut marks = mark.iter_mut().chain(&mut more);
+            if let Some((_, mark)) = marks.find(|(known, _)| *known == chat) {
+                *mark = seq.max(*mark);
+            } else if mark.is_none() {
+                mark = Some((chat, seq));
+            } else {
+                more.push((chat, seq));
             }
         }
-        for (chat, seq) in marks {
+        for (chat, seq) in mark.into_iter().chain(more) {
             each(chat, seq);
         }
     }
 
+    fn front(&self) -> Option<&Sent> {
+        self.first.as_ref().or_else(|| self.rest.front())
+    }
+
+    fn pop(&mut self) -> Option<Sent> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+
     pub(super) fn frames(&self) -> usize {
-        self.sent.len()
+        usize::from(self.first.is_some()) + self.rest.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -63,7 +78,7 @@ impl Window {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sent.is_empty()
+        self.front().is_none()
     }
 }
 
