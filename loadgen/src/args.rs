@@ -146,6 +146,7 @@ Other things it does; each has its own --help:
   hawser-loadgen churn          connections broken off at the worst moments, and what is left of them
   hawser-loadgen storm          everybody cut off at once, and how they come back
   hawser-loadgen latency        the table of latencies by rate and body, stage by stage
+  hawser-loadgen scenario FILE  phases and what has to come of them, from a file; a report to print (docs/loadgen.md)
   hawser-loadgen plan           how many nodes a load needs, with every formula; no server is needed
 
 Examples:
@@ -154,7 +155,9 @@ Examples:
   hawser-loadgen --key hawser-data -n 20000 --rate 1000 --duration-s 600 --json result.json
       the ten-minute soak with 20,000 TLS sessions
   hawser-loadgen plan --preset 20m --html plan.html
-      what 20 million daily users need, as a page to print";
+      what 20 million daily users need, as a page to print
+  hawser-loadgen scenario examples/scenarios/evening.toml --set target.key=hawser-data --html report.html
+      an evening's load with pass and FAIL lines, and a report to attach to an order";
 
 impl Args {
     /// What is wrong with the command line, if anything.

@@ -3,7 +3,7 @@
 //! [`run`] conducts; each [`engine`] thread drives its sessions on one ring; [`link`] and [`session`] are sans-IO;
 //! [`check`] judges what arrived while it arrives, [`report`] tells it. [`commands`] is what else the program does. [`history`] is what every client did and saw, and
 //! [`judge`] the offline checker that reads it. [`capacity`] plans how many of everything a load needs ([`plan`] is who talks to whom
-//! in a run), [`page`] writes pages of reports.
+//! in a run), [`page`] writes pages of reports. [`scenario`] conducts runs of several phases that a file describes.
 
 pub mod args;
 pub mod capacity;
@@ -21,6 +21,7 @@ pub mod plot;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod scenario;
 pub mod scrape;
 pub mod session;
 pub mod target;

@@ -40,6 +40,19 @@ impl Latency {
         let _ = self.0.add(&other.0);
     }
 
+    /// For a plot of quantiles: (one in so many is slower, milliseconds), as far as the samples go; empty without any.
+    #[must_use]
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        let count = self.0.len() as f64;
+        let steps = (0..=120).map(|step| 10_f64.powf(f64::from(step) / 20.0));
+        let within = steps.take_while(|one_in| *one_in <= count.max(0.5));
+        let point = |one_in: f64| {
+            let ns = self.0.value_at_quantile(1.0 - 1.0 / one_in.max(1.0 + 1e-9));
+            (one_in, ns as f64 / 1e6)
+        };
+        within.map(point).collect()
+    }
+
     /// Summary in milliseconds.
     #[must_use]
     pub fn summary(&self) -> Quantiles {

@@ -40,6 +40,8 @@ pub struct InFlight {
     pub number: u32,
     /// When the schedule wanted it sent.
     pub due_ns: u64,
+    /// Bytes of its body.
+    pub body: u32,
     /// It was on the wire before.
     pub retry: bool,
     /// When the latest attempt was put on the wire.
@@ -352,6 +354,7 @@ mod tests {
             conversation: 0,
             number: 1,
             due_ns: 0,
+            body: 0,
             retry: false,
             put_ns: 0,
             answered: false,

@@ -4,6 +4,7 @@ pub mod check;
 pub mod churn;
 pub mod latency;
 pub mod plan;
+pub mod scenario;
 pub mod storm;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ pub fn named(words: &[OsString]) -> Option<ExitCode> {
         "churn" => churn::run(&churn::ChurnArgs::parse_from(rest)),
         "latency" => latency::run(&latency::LatencyArgs::parse_from(rest)),
         "plan" => return Some(plan::main(rest)),
+        "scenario" => return Some(scenario::main(rest)),
         "storm" => storm::run(&storm::StormArgs::parse_from(rest)),
         _ => return None,
     };

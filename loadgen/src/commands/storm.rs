@@ -131,7 +131,7 @@ pub fn run(storm: &StormArgs) -> anyhow::Result<bool> {
     args.threads = args.threads.max(2);
     let mut shared = run::prepare(args)?;
     shared.plan.keep_apart(bystanders);
-    shared.storm = Some(Storm {
+    shared.set_storm(Storm {
         bystanders,
         fresh: storm.fresh,
     });
@@ -183,7 +183,7 @@ fn conduct(storm: &StormArgs, shared: &Shared, conductor: &mut Conductor) -> any
 
 impl Return {
     /// Of the instants at which they were welcomed, nanoseconds after the cut.
-    fn new(cut: u64, pace: u32, mut back_ns: Vec<u64>) -> Self {
+    pub(crate) fn new(cut: u64, pace: u32, mut back_ns: Vec<u64>) -> Self {
         back_ns.sort_unstable();
         let second = |ns: u64| usize::try_from(ns / 1_000_000_000).unwrap_or(usize::MAX);
         let last_ns = back_ns.last().copied().unwrap_or(0);

@@ -25,12 +25,14 @@ const PAUSE_MS_MAX: u64 = 5_000;
 /// A connection is open within this, and a Hello answered: as the protocol's client has it.
 const OPEN_MS: u64 = 10_000;
 const WELCOME_MS: u64 = 10_000;
+/// Why a storm ends connections.
+const CUT_OFF: &str = "cut off";
 
 impl Engine {
     /// Begins the connections that are due. Returns when the next one is.
     pub(super) fn connects(&mut self) -> u64 {
         let now = self.shared.now_ns();
-        let per_second = u64::from(self.shared.args.ramp).max(1);
+        let per_second = u64::from(self.orders.load.ramp).max(1);
         let interval = 1_000_000_000 * u64::from(self.shared.threads) / per_second;
         let target = self.shared.sessions();
         if self.next_connect_ns == 0 {
@@ -67,7 +69,7 @@ impl Engine {
             return;
         }
         // In a storm everybody knocks.
-        if self.shared.storm.is_none() && self.crowded() {
+        if self.orders.storm.is_none() && self.crowded() {
             let pause = CROWDED_MS + self.random.below(CROWDED_MS);
             let at_ms = self.now_ms() + pause;
             self.wheel.insert(at_ms, (at, Timer::Connect));
@@ -161,10 +163,13 @@ impl Engine {
                 Counters::take(&counters.live, 1);
                 Counters::add(&counters.closed, 1);
                 *self.found.closes.entry(code).or_default() += 1;
-                self.found.failure(format!(
-                    "{} was live: {why}",
-                    self.shared.plan.name(session.user)
-                ));
+                // What was done on purpose is no failure.
+                if why != CUT_OFF {
+                    self.found.failure(format!(
+                        "{} was live: {why}",
+                        self.shared.plan.name(session.user)
+                    ));
+                }
             }
         }
         let user = session.user;
@@ -185,7 +190,7 @@ impl Engine {
         });
         let session = &mut self.sessions[at as usize];
         // In a storm exactly as the protocol says; otherwise sooner, so that a fault is over sooner.
-        let (first, most) = match self.shared.storm {
+        let (first, most) = match self.orders.storm {
             Some(_) => (BACKOFF_BASE_MS, BACKOFF_CAP_MS),
             None => (PAUSE_MS, PAUSE_MS_MAX),
         };
@@ -199,15 +204,15 @@ impl Engine {
 
     /// Cuts every session off that the storm is to cut.
     pub(super) fn cut(&mut self) {
-        let Some(storm) = self.shared.storm else {
+        let Some(storm) = self.orders.storm else {
             return;
         };
         for at in 0..u32::try_from(self.sessions.len()).unwrap_or(u32::MAX) {
             let session = &mut self.sessions[at as usize];
-            if session.stage == Stage::Live && self.shared.is_cut(session.user) {
+            if session.stage == Stage::Live && self.orders.is_cut(session.user) {
                 session.fresh = storm.fresh;
                 Counters::add(&self.shared.counters.cut, 1);
-                self.drop_connection(at, 0, "cut off");
+                self.drop_connection(at, 0, CUT_OFF);
             }
         }
     }

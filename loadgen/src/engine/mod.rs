@@ -1,6 +1,7 @@
 //! One thread of sessions on one ring: a loop of due work, then what the ring has, then a bounded sleep.
 
 mod connect;
+mod orders;
 mod receive;
 mod send;
 mod shared;
@@ -14,7 +15,8 @@ use ahash::AHashMap;
 use hawser_protocol::ids::ClientMsgId;
 use hawser_ring::{Event, Key, RecvOutcome, Ring, RingConfig, RingError, SendOutcome, TimerWheel};
 
-pub use shared::{Counters, Phase, Shared, Storm, wall_ms};
+pub use orders::{Load, Orders, Storm, Window};
+pub use shared::{Counters, Phase, Shared, wall_ms};
 
 use crate::check::{Checker, Numbers};
 use crate::history::{Entry, Id, Op, Writer};
@@ -129,7 +131,13 @@ pub struct Engine {
     sweep: sweep::Sweep,
     /// Sessions that send: those before it in the list.
     speakers: u64,
-    is_cut: bool,
+    orders: Orders,
+    /// The changes of [`Shared::changes`] that were seen.
+    obeyed: u32,
+    window: Option<Box<Window>>,
+    /// As [`Orders::slow_from`] was until those read again, and when that was.
+    was_slow_from: u32,
+    read_again_ns: u64,
 }
 
 impl Engine {
@@ -153,10 +161,17 @@ impl Engine {
             .seed
             .wrapping_mul(1_000_003)
             .wrapping_add(u64::from(index));
-        let speakers = sessions.partition_point(|session| !shared.is_cut(session.user)) as u64;
+        let mut orders = shared.orders();
+        // A window that is asked for already is begun in the first turn, as a storm is.
+        (orders.windows, orders.cut_ns) = (0, u64::MAX);
         Ok(Self {
-            speakers,
-            is_cut: false,
+            speakers: 0,
+            orders,
+            // The first turn looks.
+            obeyed: u32::MAX,
+            window: None,
+            was_slow_from: u32::MAX,
+            read_again_ns: 0,
             ring,
             sessions,
             by_socket,
@@ -193,10 +208,7 @@ impl Engine {
     pub fn run(mut self) -> Result<Found, RingError> {
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         while self.shared.phase() != Phase::End {
-            if !self.is_cut && self.shared.cut_ns() != u64::MAX {
-                self.is_cut = true;
-                self.cut();
-            }
+            self.obey();
             self.timers();
             let next = match self.shared.phase() {
                 Phase::Load => self.arrivals(),
@@ -226,6 +238,9 @@ impl Engine {
                 .submit_and_wait(wait.min(TURN_MAX).max(Duration::from_micros(50)))?;
         }
         self.end_history();
+        if let Some(window) = self.window.take() {
+            self.shared.hand_over(*window);
+        }
         let unjudged = self
             .sessions
             .iter()
@@ -294,7 +309,8 @@ impl Engine {
                 Timer::Pong(epoch)
                     if epoch == session.epoch
                         && session.stage == Stage::Live
-                        && session.misses_pong(now_ms) =>
+                        && session.misses_pong(now_ms)
+                        && !self.orders.is_slow(session.user) =>
                 {
                     self.drop_connection(at, 0, "no Pong in time");
                 }
@@ -323,6 +339,9 @@ impl Engine {
     fn event(&mut self, event: Event) {
         match event {
             Event::Readable { key, .. } => {
+                if self.session_of(key).is_some_and(|at| self.is_slow(at)) {
+                    return;
+                }
                 // Busy: the receive under way will say that more waits.
                 let _ = self.ring.recv(key);
             }
@@ -360,7 +379,7 @@ impl Engine {
             RecvOutcome::Data { data, more } => {
                 self.feed(at, &data);
                 drop(data);
-                if more {
+                if more && !self.is_slow(at) {
                     let _ = self.ring.recv(key);
                 }
             }

@@ -163,13 +163,18 @@ impl Engine {
         self.note(user, || Op::Welcome { recovered });
         self.connecting -= 1;
         self.found.connect.record(now - begun_ns);
+        self.record(|window| window.connect.record(now - begun_ns));
         Counters::add(&self.shared.counters.live, 1);
         Counters::add(&self.shared.counters.reconnects, u64::from(again));
-        if again && self.shared.is_cut(user) {
+        if again && self.orders.is_cut(user) {
             Counters::add(&self.shared.counters.back, 1);
-            let since_ns = now.saturating_sub(self.shared.cut_ns());
+            let since_ns = now.saturating_sub(self.orders.cut_ns);
             self.found.back_ns.push(since_ns);
             self.found.resumed += u64::from(recovered);
+            self.record(|window| {
+                window.back_ns.push(since_ns);
+                window.resumed += u64::from(recovered);
+            });
             if self.sessions[at as usize].fresh {
                 // As if it had read its history.
                 let adopt = ClientFrame::Ack(Ack { offset: Ack::ADOPT });
@@ -245,9 +250,11 @@ impl Engine {
         Counters::take(&counters.in_flight, 1);
         Counters::add(&counters.answered, 1);
         if accepted {
-            self.found
-                .send_result
-                .record(now.saturating_sub(send.due_ns));
+            let took_ns = now.saturating_sub(send.due_ns);
+            self.found.send_result.record(took_ns);
+            if let Some(window) = &mut self.window {
+                window.send_result.record(took_ns);
+            }
             let receivers = self
                 .shared
                 .plan
@@ -256,7 +263,9 @@ impl Engine {
                 .saturating_sub(1);
             Counters::add(&counters.expected, receivers as u64);
         } else {
+            Counters::add(&counters.refused, 1);
             *self.found.errors.entry(result.error).or_default() += 1;
+            self.record(|window| window.errors += 1);
         }
         self.warm_up(at);
     }
@@ -268,7 +277,9 @@ impl Engine {
             return;
         };
         let user = session.user;
-        self.found.queued.record(now.saturating_sub(send.due_ns));
+        let took_ns = now.saturating_sub(send.due_ns);
+        self.found.queued.record(took_ns);
+        self.record(|window| window.queued.record(took_ns));
         self.note(user, || Op::Queued { id: Id(send.id.0) });
     }
 
@@ -352,7 +363,7 @@ impl Engine {
             return;
         };
         let is_whole = sender == Some(payload.sender)
-            && record.body.len() == self.shared.args.body.max(crate::payload::PAYLOAD_BYTES_MIN)
+            && self.is_size(record.body.len())
             && self.shared.plan.chat(payload.conversation) == Some(&record.chat);
         if !is_whole {
             self.found.foreign += 1;
@@ -372,16 +383,20 @@ impl Engine {
             payload.again,
         );
         Counters::add(&self.shared.counters.delivered, 1);
-        if deliver.flags.0 & DeliverFlags::REPLAYED.0 == 0 {
-            let latencies = if payload.due_ns < self.shared.cut_ns() {
+        if self.waited(user, payload.due_ns) {
+            self.record(|window| window.held_back += 1);
+        } else if deliver.flags.0 & DeliverFlags::REPLAYED.0 == 0 {
+            let latencies = if payload.due_ns < self.orders.cut_ns {
                 &mut self.found.deliver
             } else {
                 &mut self.found.deliver_in_storm
             };
-            latencies.record(now.saturating_sub(payload.due_ns));
+            let took_ns = now.saturating_sub(payload.due_ns);
+            latencies.record(took_ns);
+            self.record(|window| window.deliver.record(took_ns));
         }
         self.sessions[at as usize].warmth.delivered = true;
-        if self.random.unit() <= self.shared.args.receipt_share {
+        if self.random.unit() <= self.orders.load.receipt_share {
             let receipt = ClientFrame::Receipt(pb::Receipt {
                 chat: record.chat.as_str().to_owned(),
                 delivered_seq: 0,
@@ -392,8 +407,22 @@ impl Engine {
         self.warm_up(at);
     }
 
+    /// Whether a body of ours can have so many bytes.
+    fn is_size(&self, bytes: usize) -> bool {
+        let floor = crate::payload::PAYLOAD_BYTES_MIN;
+        let sizes = &self.shared.bodies;
+        sizes.iter().any(|size| bytes == (*size).max(floor))
+    }
+
     fn error(&mut self, at: u32, error: &pb::Error) {
         *self.found.errors.entry(error.code).or_default() += 1;
+        let is_told =
+            error.retry_after_ms > 0 && self.sessions[at as usize].stage == Stage::Greeting;
+        self.record(|window| {
+            // That of a Send is counted with its answer.
+            window.errors += u64::from(error.client_msg_id.is_empty());
+            window.told += u64::from(is_told);
+        });
         let session = &mut self.sessions[at as usize];
         if error.client_msg_id.is_empty() {
             session.retry_after_ms = error.retry_after_ms;

@@ -19,12 +19,9 @@ const ARRIVALS_PER_TURN: u32 = 256;
 impl Engine {
     /// Sends what is due by the open-loop schedule. Returns when the next message is.
     pub(super) fn arrivals(&mut self) -> u64 {
-        // In a storm the first thread has all who send.
-        let senders = match self.shared.storm {
-            Some(_) => 1,
-            None => self.shared.threads,
-        };
-        let rate = self.shared.args.rate / f64::from(senders);
+        // Each thread's by how many of those who may send are its own.
+        let share = self.speakers as f64 / f64::from(self.speakers_in_all().max(1));
+        let rate = self.orders.load.rate * share;
         if rate <= 0.0 || self.speakers == 0 {
             return u64::MAX;
         }
@@ -55,14 +52,19 @@ impl Engine {
         let Ok(at) = u32::try_from(self.random.below(self.speakers)) else {
             return;
         };
+        // Who does not read would have no answer: the other of the pair sends to it.
+        let at = if self.orders.is_slow(self.sessions[at as usize].user) {
+            at ^ 1
+        } else {
+            at
+        };
         let session = &self.sessions[at as usize];
         if !session.has_room() || !session.was_live {
-            self.found.shed += 1;
-            return;
+            return self.shed();
         }
-        let share = self.shared.args.group_share;
+        let share = self.orders.load.group_share;
         let conversation = self.shared.plan.pick(session.user, share, &mut self.random);
-        if self.random.unit() <= self.shared.args.typing_share
+        if self.random.unit() <= self.orders.load.typing_share
             && session.stage == Stage::Live
             && let Some(chat) = self.shared.plan.chat(conversation)
         {
@@ -86,11 +88,13 @@ impl Engine {
         let now_ms = wall_ms().saturating_add_signed(self.clock_ms);
         let mut random = [0; 10];
         random[..8].copy_from_slice(&self.random.bits().to_le_bytes());
+        let body = self.orders.load.body(&mut self.random);
         let send = InFlight {
             id: ClientMsgId::new(now_ms, random),
             conversation,
             number: *number,
             due_ns,
+            body,
             retry: false,
             put_ns: 0,
             answered: false,
@@ -125,7 +129,7 @@ impl Engine {
             message_type: MessageType::CUSTOM,
             retry: send.retry,
             chat,
-            body: Bytes::from(payload.encode(self.shared.args.body)),
+            body: Bytes::from(payload.encode(send.body as usize)),
             envelopes: Vec::new(),
         });
         let (session, now) = (&mut self.sessions[at as usize], self.shared.now_ns());
@@ -173,7 +177,7 @@ impl Engine {
     /// Every live session sends once. Returns when the next one does.
     pub(super) fn warm(&mut self) -> u64 {
         let now = self.shared.now_ns();
-        let per_second = u64::from(self.shared.args.ramp).max(1);
+        let per_second = u64::from(self.orders.load.ramp).max(1);
         let interval = 1_000_000_000 * u64::from(self.shared.threads) / per_second;
         if self.next_warm_ns == 0 {
             self.next_warm_ns = now;

@@ -1,8 +1,10 @@
 //! What the threads of a run and its conductor tell each other.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::orders::{Load, Orders, Storm, Window};
 use crate::args::Args;
 use crate::link::Target;
 use crate::plan::Plan;
@@ -57,6 +59,10 @@ pub struct Counters {
     pub cut: AtomicU64,
     /// Of these, welcomed again.
     pub back: AtomicU64,
+    /// Messages that the schedule wanted and that no session could take.
+    pub shed: AtomicU64,
+    /// Refused Sends.
+    pub refused: AtomicU64,
 }
 
 impl Counters {
@@ -76,15 +82,6 @@ impl Counters {
     }
 }
 
-/// Sessions that are all cut off at once.
-#[derive(Debug, Clone, Copy)]
-pub struct Storm {
-    /// Users below this one are not cut; they alone send.
-    pub bystanders: u32,
-    /// Those that are cut come back without a past.
-    pub fresh: bool,
-}
-
 /// One run.
 pub struct Shared {
     /// The command line.
@@ -101,14 +98,17 @@ pub struct Shared {
     pub sources: Vec<std::net::Ipv4Addr>,
     /// Signs tokens.
     pub signer: Signer,
-    /// What is to be cut, if anything.
-    pub storm: Option<Storm>,
+    /// Sizes of bodies that are sent in this run, bytes.
+    pub bodies: Vec<usize>,
     /// Live counters.
     pub counters: Counters,
     epoch: Instant,
     phase: AtomicU8,
     sessions: AtomicU32,
-    cut_ns: AtomicU64,
+    orders: Mutex<Orders>,
+    /// Rises with every change of `orders` and `sessions`.
+    changes: AtomicU32,
+    windows: Mutex<Vec<Window>>,
 }
 
 impl Shared {
@@ -123,7 +123,9 @@ impl Shared {
         sources: Vec<std::net::Ipv4Addr>,
         signer: Signer,
     ) -> Self {
+        let load = Arc::new(Load::of(&args));
         Self {
+            bodies: vec![args.body],
             args,
             threads,
             plan,
@@ -131,12 +133,13 @@ impl Shared {
             addresses,
             sources,
             signer,
-            storm: None,
             counters: Counters::default(),
             epoch: Instant::now(),
             phase: AtomicU8::new(Phase::Ramp as u8),
             sessions: AtomicU32::new(0),
-            cut_ns: AtomicU64::new(u64::MAX),
+            orders: Mutex::new(Orders::new(load)),
+            changes: AtomicU32::new(0),
+            windows: Mutex::default(),
         }
     }
 
@@ -145,21 +148,43 @@ impl Shared {
         self.addresses.get(usize::from(index?)).copied()
     }
 
+    /// Changes what the threads are to do; they follow within a turn, 20 ms at most.
+    pub fn order(&self, change: impl FnOnce(&mut Orders)) {
+        change(&mut locked(&self.orders));
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// What the threads are to do.
+    #[must_use]
+    pub fn orders(&self) -> Orders {
+        locked(&self.orders).clone()
+    }
+
+    /// Rises with every change of what the threads are to do.
+    #[must_use]
+    pub fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Says what a storm is to cut.
+    pub fn set_storm(&self, storm: Storm) {
+        self.order(|orders| orders.storm = Some(storm));
+    }
+
     /// Cuts all sessions off that a storm is to cut.
     pub fn cut(&self) {
-        self.cut_ns.store(self.now_ns(), Ordering::Release);
+        let now_ns = self.now_ns();
+        self.order(|orders| orders.cut_ns = now_ns);
     }
 
-    /// When that was, on the clock of [`Shared::now_ns`]; `u64::MAX`: not yet.
-    #[must_use]
-    pub fn cut_ns(&self) -> u64 {
-        self.cut_ns.load(Ordering::Acquire)
+    /// A thread hands over what it has recorded since it did so before.
+    pub(super) fn hand_over(&self, window: Window) {
+        locked(&self.windows).push(window);
     }
 
-    /// Whether a user is cut off by the storm, when there is one.
-    #[must_use]
-    pub fn is_cut(&self, user: u32) -> bool {
-        self.storm.is_some_and(|storm| user >= storm.bystanders)
+    /// What the threads have handed over.
+    pub(crate) fn take_windows(&self) -> Vec<Window> {
+        std::mem::take(&mut *locked(&self.windows))
     }
 
     /// Nanoseconds since the run began; one clock for all threads.
@@ -195,7 +220,13 @@ impl Shared {
     /// Says how many users are to be connected.
     pub fn set_sessions(&self, sessions: u32) {
         self.sessions.store(sessions, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Release);
     }
+}
+
+/// What is behind these locks is whole at any instant, also after a panic.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Milliseconds since 1970.
