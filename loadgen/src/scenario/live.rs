@@ -127,60 +127,7 @@ fn screen(scenario: &Scenario, record: &Record) -> String {
         scenario.phases.len()
     );
     let _ = writeln!(out, "  {words}");
-    let last: Vec<&Point> = record.points.iter().rev().take(LAST).collect();
-    let now = last.first().copied();
-    let row = |out: &mut String, name: &str, value: String, of: &dyn Fn(&Point) -> f64| {
-        let _ = writeln!(
-            out,
-            "  {name:<14} {value:>12}  {}",
-            plot(&record.points, of)
-        );
-    };
-    let shown =
-        |of: fn(&Point) -> f64| now.map_or_else(String::new, |point| short(of(point).round()));
-    row(
-        &mut out,
-        "sessions",
-        shown(|point| point.live as f64),
-        &|point| point.live as f64,
-    );
-    row(
-        &mut out,
-        "sent/s",
-        shown(|point| point.sent_per_s),
-        &|point| point.sent_per_s,
-    );
-    row(
-        &mut out,
-        "delivered/s",
-        shown(|point| point.delivered_per_s),
-        &|point| point.delivered_per_s,
-    );
-    let worst = |of: fn(&Point) -> f64| last.iter().map(|point| of(point)).fold(0.0, f64::max);
-    row(
-        &mut out,
-        "p50 ms",
-        format!("{:.2}", worst(|point| point.deliver.p50_ms)),
-        &|point| point.deliver.p50_ms,
-    );
-    row(
-        &mut out,
-        "p99 ms",
-        format!("{:.2}", worst(|point| point.deliver.p99_ms)),
-        &|point| point.deliver.p99_ms,
-    );
-    let rss = now
-        .and_then(|point| point.rss)
-        .map_or_else(|| "-".to_owned(), |rss| (rss >> 20).to_string());
-    row(&mut out, "server MiB", rss, &|point| {
-        point.rss.unwrap_or(0) as f64
-    });
-    let cpu = now
-        .and_then(|point| point.cpu_pct)
-        .map_or_else(|| "-".to_owned(), |cpu| format!("{cpu:.0}"));
-    row(&mut out, "server CPU %", cpu, &|point| {
-        point.cpu_pct.unwrap_or(0.0)
-    });
+    rows(&mut out, &record.points);
     let counts = measured.map_or_else(Default::default, |measured| measured.counts.1);
     let errors: u64 = record.phases.iter().map(|phase| phase.window.errors).sum();
     let shed: u64 = record.phases.iter().map(|phase| phase.window.shed).sum();
@@ -190,6 +137,30 @@ fn screen(scenario: &Scenario, record: &Record) -> String {
         counts.refused, counts.closed, counts.failed, counts.reconnects, counts.moved
     );
     out
+}
+
+/// What is measured: as it is, the worst of the last seconds for latencies, and how it was.
+fn rows(out: &mut String, points: &[Point]) {
+    let last: Vec<&Point> = points.iter().rev().take(LAST).collect();
+    let mut row = |name: &str, is_worst: bool, of: &dyn Fn(&Point) -> Option<f64>| {
+        let values = last.iter().map(|point| of(point).unwrap_or(0.0));
+        let value = match (is_worst, last.first().and_then(|point| of(point))) {
+            (true, _) => format!("{:.2}", values.fold(0.0, f64::max)),
+            (false, Some(now)) => short(now.round()),
+            (false, None) => "-".to_owned(),
+        };
+        let past = plot(points, &|point| of(point).unwrap_or(0.0));
+        let _ = writeln!(out, "  {name:<14} {value:>12}  {past}");
+    };
+    row("sessions", false, &|point| Some(point.live as f64));
+    row("sent/s", false, &|point| Some(point.sent_per_s));
+    row("delivered/s", false, &|point| Some(point.delivered_per_s));
+    row("p50 ms", true, &|point| Some(point.deliver.p50_ms));
+    row("p99 ms", true, &|point| Some(point.deliver.p99_ms));
+    row("server MiB", false, &|point| {
+        Some((point.rss? >> 20) as f64)
+    });
+    row("server CPU %", false, &|point| point.cpu_pct);
 }
 
 /// How long a phase is, where that is known.

@@ -76,35 +76,11 @@ struct Place<'a> {
 
 impl Reader<'_> {
     fn scenario(&self, file: File, stem: &str) -> Result<Scenario, ScenarioError> {
-        let top = |key: &str, words: String| self.fault(key, None, words);
+        self.sessions(&file.sessions)?;
         let sessions = &file.sessions;
-        if sessions.count < 2 || sessions.count % 2 == 1 {
-            return Err(top(
-                "count",
-                format!(
-                    "{} is not even and at least 2: people talk in pairs",
-                    sessions.count
-                ),
-            ));
-        }
-        if sessions.threads == 0 {
-            return Err(top("threads", "give at least 1".to_owned()));
-        }
-        if !(2..=1_000).contains(&sessions.group_size) {
-            return Err(top(
-                "group_size",
-                format!("{} is not between 2 and 1000", sessions.group_size),
-            ));
-        }
-        if sessions.settle_s == 0 || sessions.settle_s > 600 {
-            return Err(top(
-                "settle_s",
-                format!("{} is not between 1 and 600", sessions.settle_s),
-            ));
-        }
         if file.phase.is_empty() || file.phase.len() > PHASES_MAX {
             let words = format!("give 1 to {PHASES_MAX} [[phase]], the first with kind = \"ramp\"");
-            return Err(top("phase", words));
+            return Err(self.fault("phase", None, words));
         }
         let mut phases = Vec::new();
         let mut live = 0;
@@ -130,7 +106,7 @@ impl Reader<'_> {
                 let words = "give each phase a name of its own of letters, digits, - and _; server and run are taken";
                 return Err(place.fault("name", words.to_owned()));
             }
-            let kind = place.kind(phase)?;
+            let kind = place.kind(&phase)?;
             place.fits(&kind, &file.target, sessions, &mut live, &mut drained)?;
             phases.push(Phase {
                 name: place.name,
@@ -157,6 +133,35 @@ impl Reader<'_> {
             scenario.expects.push(expect);
         }
         Ok(scenario)
+    }
+
+    fn sessions(&self, sessions: &Sessions) -> Result<(), ScenarioError> {
+        let top = |key: &str, words: String| self.fault(key, None, words);
+        if sessions.count < 2 || sessions.count % 2 == 1 {
+            return Err(top(
+                "count",
+                format!(
+                    "{} is not even and at least 2: people talk in pairs",
+                    sessions.count
+                ),
+            ));
+        }
+        if sessions.threads == 0 {
+            return Err(top("threads", "give at least 1".to_owned()));
+        }
+        if !(2..=1_000).contains(&sessions.group_size) {
+            return Err(top(
+                "group_size",
+                format!("{} is not between 2 and 1000", sessions.group_size),
+            ));
+        }
+        if sessions.settle_s == 0 || sessions.settle_s > 600 {
+            return Err(top(
+                "settle_s",
+                format!("{} is not between 1 and 600", sessions.settle_s),
+            ));
+        }
+        Ok(())
     }
 
     /// `at`: a byte of the file; without one the line that begins with the key.
@@ -213,7 +218,7 @@ impl Place<'_> {
         }
     }
 
-    fn kind(&self, phase: PhaseFile) -> Result<Kind, ScenarioError> {
+    fn kind(&self, phase: &PhaseFile) -> Result<Kind, ScenarioError> {
         let Some((_, keys)) = KINDS.iter().find(|(kind, _)| *kind == phase.kind) else {
             let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
             let words = format!(
@@ -223,16 +228,7 @@ impl Place<'_> {
             );
             return Err(self.fault("kind", words));
         };
-        for (key, given) in phase.given() {
-            if given && !keys.contains(&key) {
-                let words = format!(
-                    "does nothing in a phase of kind {}, which takes {}",
-                    phase.kind,
-                    keys.join(", ")
-                );
-                return Err(self.fault(key, words));
-            }
-        }
+        self.only(phase, keys)?;
         Ok(match phase.kind.as_str() {
             "ramp" => Kind::Ramp {
                 to: self.need("to", phase.to)?,
@@ -248,7 +244,7 @@ impl Place<'_> {
             },
             "mix" => Kind::Mix {
                 seconds: self.seconds(phase.seconds)?,
-                load: self.load(&phase, None)?,
+                load: self.load(phase, None)?,
             },
             "soak" => Kind::Soak {
                 minutes: self.within(
@@ -263,7 +259,7 @@ impl Place<'_> {
                     0.0,
                     10_000.0,
                 )?,
-                load: self.load(&phase, None)?,
+                load: self.load(phase, None)?,
             },
             "storm" => Kind::Storm {
                 share: self.storm_share(phase.share, phase.all)?,
@@ -272,19 +268,34 @@ impl Place<'_> {
                     .pace
                     .map(|pace| self.within("pace", pace, 1, 1_000_000))
                     .transpose()?,
-                load: self.load(&phase, Some(0.0))?,
+                load: self.load(phase, Some(0.0))?,
             },
             "slow_readers" => Kind::SlowReaders {
                 share: self.within("share", self.need("share", phase.share)?, 0.000_1, 0.5)?,
                 seconds: self.seconds(phase.seconds)?,
-                load: self.load(&phase, None)?,
+                load: self.load(phase, None)?,
             },
             _ => Kind::Drain {
                 gateway: phase.gateway.unwrap_or(0),
                 seconds: self.seconds(Some(phase.seconds.unwrap_or(120)))?,
-                load: self.load(&phase, Some(0.0))?,
+                load: self.load(phase, Some(0.0))?,
             },
         })
+    }
+
+    /// Nothing is given but these.
+    fn only(&self, phase: &PhaseFile, keys: &[&str]) -> Result<(), ScenarioError> {
+        for (key, given) in phase.given() {
+            if given && !keys.contains(&key) {
+                let words = format!(
+                    "does nothing in a phase of kind {}, which takes {}",
+                    phase.kind,
+                    keys.join(", ")
+                );
+                return Err(self.fault(key, words));
+            }
+        }
+        Ok(())
     }
 
     fn storm_share(&self, share: Option<f64>, all: Option<bool>) -> Result<f64, ScenarioError> {
@@ -350,7 +361,7 @@ impl Place<'_> {
         value.ok_or_else(|| self.fault(key, "is missing".to_owned()))
     }
 
-    fn within<T: PartialOrd + std::fmt::Display>(
+    fn within<T: PartialOrd + Copy + std::fmt::Display>(
         &self,
         key: &str,
         value: T,

@@ -8,120 +8,127 @@ fn fault(text: &str) -> String {
     scenario(text, "s", &[]).expect_err(text).to_string()
 }
 
+/// Phases, and what is said of each.
+const PHASES: &[(&str, &[&str])] = &[
+    (
+        "[[phase]]\nkind = \"mixx\"",
+        &[
+            "line 11",
+            "phase mixx, kind",
+            "no kind of phase: give ramp, hold, mix",
+        ],
+    ),
+    (
+        "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 5\npace = 3",
+        &[
+            "line 14",
+            "pace",
+            "does nothing in a phase of kind mix, which takes seconds, rate",
+        ],
+    ),
+    (
+        "[[phase]]\nkind = \"mix\"\nseconds = 1",
+        &["line 10", "phase mix, rate", "is missing"],
+    ),
+    (
+        "[[phase]]\nkind = \"mix\"\nseconds = 0\nrate = 1",
+        &["line 12", "seconds", "0 is not between 1"],
+    ),
+    (
+        "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = -1",
+        &["line 13", "rate", "-1 is not between 0"],
+    ),
+    (
+        "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = nan",
+        &["rate", "NaN is not between"],
+    ),
+    (
+        "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 1\ngroup_share = 1.5",
+        &["group_share", "1.5 is not between 0 and 1"],
+    ),
+    (
+        "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 1\nbody = 100000",
+        &["body", "100000 is not between 24 and 61440"],
+    ),
+    (
+        "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 1\nbody = [{ bytes = 100, share = 0.5 }]",
+        &["body", "add up to 0.5"],
+    ),
+    (
+        "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 1\nbody = []",
+        &["body", "add up to"],
+    ),
+    (
+        "[[phase]]\nkind = \"storm\"",
+        &["share", "give share, 0 to 1, or all = true"],
+    ),
+    (
+        "[[phase]]\nkind = \"storm\"\nshare = 0.5\nall = true",
+        &["share", "or all = true"],
+    ),
+    (
+        "[[phase]]\nkind = \"slow_readers\"\nshare = 0.6\nseconds = 1\nrate = 1",
+        &["share", "0.6 is not between"],
+    ),
+    (
+        "[[phase]]\nkind = \"drain\"\ngateway = 0",
+        &[
+            "line 11",
+            "with one gateway its sessions have nowhere to go",
+            "target.also",
+        ],
+    ),
+    (
+        "[[phase]]\nkind = \"ramp\"\nto = 200\nper_second = 1",
+        &["line 12", "phase ramp2, to", "even number above 100"],
+    ),
+    (
+        "[[phase]]\nkind = \"hold\"\nseconds = 1\nname = \"a b\"",
+        &["name", "letters, digits"],
+    ),
+    (
+        "[[phase]]\nkind = \"hold\"\nseconds = 1\nname = \"ramp\"",
+        &["name", "of its own"],
+    ),
+    (
+        "[[phase]]\nkind = \"hold\"\nsecond = 1",
+        &["line 12", "unknown field `second`", "`seconds`"],
+    ),
+    (
+        "[[phase]]\nkind = \"hold\"\nseconds = \"x\"",
+        &["line 12", "invalid type"],
+    ),
+    (
+        "[[expect]]\nmetric = \"lots\"\nop = \"==\"\nvalue = 0",
+        &["line 10", "lots", "did you mean lost"],
+    ),
+    (
+        "[[expect]]\nmetric = \"ramp.conect_p99_ms\"\nop = \"<\"\nvalue = 9",
+        &["did you mean ramp.connect_p99_ms"],
+    ),
+    (
+        "[[expect]]\nmetric = \"ramp.rss_mib\"\nop = \"<\"\nvalue = 9",
+        &["give target.server_pid"],
+    ),
+    (
+        "[[expect]]\nmetric = \"lost\"\nop = \"=\"\nvalue = 0",
+        &["unknown variant `=`", "`==`"],
+    ),
+    ("[[worker]]\naddress = \"x\"", &["unknown field `worker`"]),
+];
+
 #[test]
 fn faults_name_the_key_the_line_and_the_way_out() {
-    for (phase, wanted) in [
-        (
-            "[[phase]]\nkind = \"mixx\"",
-            &[
-                "line 11",
-                "phase mixx, kind",
-                "no kind of phase: give ramp, hold, mix",
-            ][..],
-        ),
-        (
-            "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 5\npace = 3",
-            &[
-                "line 14",
-                "pace",
-                "does nothing in a phase of kind mix, which takes seconds, rate",
-            ],
-        ),
-        (
-            "[[phase]]\nkind = \"mix\"\nseconds = 1",
-            &["line 10", "phase mix, rate", "is missing"],
-        ),
-        (
-            "[[phase]]\nkind = \"mix\"\nseconds = 0\nrate = 1",
-            &["line 12", "seconds", "0 is not between 1"],
-        ),
-        (
-            "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = -1",
-            &["line 13", "rate", "-1 is not between 0"],
-        ),
-        (
-            "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = nan",
-            &["rate", "NaN is not between"],
-        ),
-        (
-            "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 1\ngroup_share = 1.5",
-            &["group_share", "1.5 is not between 0 and 1"],
-        ),
-        (
-            "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 1\nbody = 100000",
-            &["body", "100000 is not between 24 and 61440"],
-        ),
-        (
-            "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 1\nbody = [{ bytes = 100, share = 0.5 }]",
-            &["body", "add up to 0.5"],
-        ),
-        (
-            "[[phase]]\nkind = \"mix\"\nseconds = 1\nrate = 1\nbody = []",
-            &["body", "add up to"],
-        ),
-        (
-            "[[phase]]\nkind = \"storm\"",
-            &["share", "give share, 0 to 1, or all = true"],
-        ),
-        (
-            "[[phase]]\nkind = \"storm\"\nshare = 0.5\nall = true",
-            &["share", "or all = true"],
-        ),
-        (
-            "[[phase]]\nkind = \"slow_readers\"\nshare = 0.6\nseconds = 1\nrate = 1",
-            &["share", "0.6 is not between"],
-        ),
-        (
-            "[[phase]]\nkind = \"drain\"\ngateway = 0",
-            &[
-                "line 11",
-                "with one gateway its sessions have nowhere to go",
-                "target.also",
-            ],
-        ),
-        (
-            "[[phase]]\nkind = \"ramp\"\nto = 200\nper_second = 1",
-            &["line 12", "phase ramp2, to", "even number above 100"],
-        ),
-        (
-            "[[phase]]\nkind = \"hold\"\nseconds = 1\nname = \"a b\"",
-            &["name", "letters, digits"],
-        ),
-        (
-            "[[phase]]\nkind = \"hold\"\nseconds = 1\nname = \"ramp\"",
-            &["name", "of its own"],
-        ),
-        (
-            "[[phase]]\nkind = \"hold\"\nsecond = 1",
-            &["line 12", "unknown field `second`", "`seconds`"],
-        ),
-        (
-            "[[phase]]\nkind = \"hold\"\nseconds = \"x\"",
-            &["line 12", "invalid type"],
-        ),
-        (
-            "[[expect]]\nmetric = \"lots\"\nop = \"==\"\nvalue = 0",
-            &["line 10", "lots", "did you mean lost"],
-        ),
-        (
-            "[[expect]]\nmetric = \"ramp.conect_p99_ms\"\nop = \"<\"\nvalue = 9",
-            &["did you mean ramp.connect_p99_ms"],
-        ),
-        (
-            "[[expect]]\nmetric = \"ramp.rss_mib\"\nop = \"<\"\nvalue = 9",
-            &["give target.server_pid"],
-        ),
-        (
-            "[[expect]]\nmetric = \"lost\"\nop = \"=\"\nvalue = 0",
-            &["unknown variant `=`", "`==`"],
-        ),
-        ("[[worker]]\naddress = \"x\"", &["unknown field `worker`"]),
-    ] {
+    for (phase, wanted) in PHASES {
         let told = fault(&format!("{HEAD}{RAMP}{phase}\n"));
-        for word in wanted {
+        for word in *wanted {
             assert!(told.contains(word), "{phase}\n→ {told}\nlacks {word}");
         }
     }
+}
+
+#[test]
+fn faults_of_the_whole_are_told_too() {
     for (text, wanted) in [
         (
             HEAD.replace("100", "3") + RAMP,

@@ -160,6 +160,7 @@ impl Told<'_> {
             page.list(self.end.failures.iter().map(|words| (true, words.as_str())));
         }
         self.phases(&mut page);
+        self.latencies(&mut page);
         page.heading("Over time");
         page.drawings(&self.over_time());
         page.heading("Latencies by quantile");
@@ -234,6 +235,9 @@ impl Told<'_> {
             .collect();
         page.table(&columns, &rows);
         page.paragraph("CPU is that of the server's processes, in percent of one core, with user and system time.");
+    }
+
+    fn latencies(&self, page: &mut Page) {
         page.heading("Latencies, milliseconds");
         let columns = [
             ("phase", Cell::Text),
@@ -299,95 +303,61 @@ impl Told<'_> {
     }
 
     fn over_time(&self) -> Vec<(Drawing, &'static str)> {
-        let line = |name: &str, of: &dyn Fn(&Point) -> Option<f64>| Series {
-            name: name.to_owned(),
-            points: self
-                .record
-                .points
-                .iter()
-                .filter_map(|point| Some((point.at_s, of(point)?)))
-                .collect(),
-        };
-        let draw = |title: &str, unit: &str, log: bool, series: Vec<Series>| {
-            let x = Axis {
-                title: "seconds of the run",
-                logarithmic: false,
-            };
-            plot::lines(
-                title,
-                x,
-                Axis {
-                    title: unit,
-                    logarithmic: log,
-                },
-                &series,
-                &short,
-            )
-        };
         let latency = |of: fn(&Point) -> f64| {
             move |point: &Point| (point.deliver.count > 0).then(|| of(point))
         };
+        let sessions = vec![self.line("sessions", &|point| Some(point.live as f64))];
+        let messages = vec![
+            self.line("sent", &|point| Some(point.sent_per_s)),
+            self.line("delivered", &|point| Some(point.delivered_per_s)),
+        ];
+        let deliver = vec![
+            self.line("p50", &latency(|point| point.deliver.p50_ms)),
+            self.line("p99", &latency(|point| point.deliver.p99_ms)),
+            self.line("p99.9", &latency(|point| point.deliver.p999_ms)),
+        ];
+        let cpu = vec![
+            self.line("server", &|point| point.cpu_pct),
+            self.line("load generator", &|point| Some(point.own_cpu_pct)),
+        ];
         let mut all = vec![
             (
-                draw(
-                    "Sessions",
-                    "live sessions",
-                    false,
-                    vec![line("sessions", &|point| Some(point.live as f64))],
-                ),
+                drawn("Sessions", "live sessions", false, &sessions),
                 "Live at each second.",
             ),
             (
-                draw(
-                    "Messages",
-                    "per second",
-                    false,
-                    vec![
-                        line("sent", &|point| Some(point.sent_per_s)),
-                        line("delivered", &|point| Some(point.delivered_per_s)),
-                    ],
-                ),
+                drawn("Messages", "per second", false, &messages),
                 "A message to a group is delivered to each other member.",
             ),
             (
-                draw(
-                    "Send → Deliver",
-                    "milliseconds",
-                    true,
-                    vec![
-                        line("p50", &latency(|point| point.deliver.p50_ms)),
-                        line("p99", &latency(|point| point.deliver.p99_ms)),
-                        line("p99.9", &latency(|point| point.deliver.p999_ms)),
-                    ],
-                ),
+                drawn("Send → Deliver", "milliseconds", true, &deliver),
                 "Of the messages that came in each second.",
             ),
         ];
         if self.record.points.iter().any(|point| point.rss.is_some()) {
             let mib = |point: &Point| point.rss.map(|rss| rss as f64 / f64::from(1 << 20));
+            let memory = [self.line("server", &mib)];
             all.push((
-                draw(
-                    "Memory of the server",
-                    "MiB resident",
-                    false,
-                    vec![line("server", &mib)],
-                ),
+                drawn("Memory of the server", "MiB resident", false, &memory),
                 "All processes of target.server_pid.",
             ));
         }
         all.push((
-            draw(
-                "CPU",
-                "percent of one core",
-                false,
-                vec![
-                    line("server", &|point| point.cpu_pct),
-                    line("load generator", &|point| Some(point.own_cpu_pct)),
-                ],
-            ),
+            drawn("CPU", "percent of one core", false, &cpu),
             "Where both share a machine, the load generator's takes from the server's.",
         ));
         all
+    }
+
+    /// What was not measured at a point is no point of the line.
+    fn line(&self, name: &str, of: &dyn Fn(&Point) -> Option<f64>) -> Series {
+        let points = self.record.points.iter();
+        Series {
+            name: name.to_owned(),
+            points: points
+                .filter_map(|point| Some((point.at_s, of(point)?)))
+                .collect(),
+        }
     }
 
     fn quantiles(&self) -> Vec<(Drawing, &'static str)> {
@@ -439,6 +409,18 @@ impl Told<'_> {
         .flatten()
         .collect()
     }
+}
+
+fn drawn(title: &str, unit: &str, logarithmic: bool, series: &[Series]) -> Drawing {
+    let x = Axis {
+        title: "seconds of the run",
+        logarithmic: false,
+    };
+    let y = Axis {
+        title: unit,
+        logarithmic,
+    };
+    plot::lines(title, x, y, series, &short)
 }
 
 /// A day and time of day, UTC.
