@@ -90,7 +90,7 @@ fn special(kind: &Kind) -> &'static [&'static str] {
             "pace_worst_pct",
         ],
         Kind::SlowReaders { .. } => &["slow", "caught_up_s", "held_back"],
-        Kind::Drain { .. } => &["drained_s", "left", "sent_elsewhere"],
+        Kind::Drain { .. } => &["drained_s", "left", "not_back", "sent_elsewhere"],
     }
 }
 

@@ -291,7 +291,8 @@ impl Player<'_> {
         }
         let drained_s = asked.elapsed().as_secs_f64();
         let wanted = u64::from(self.shared.sessions());
-        self.wait(wanted, |counters| Counters::read(&counters.live))?;
+        let live = self.wait(wanted, |counters| Counters::read(&counters.live))?;
+        self.special("not_back", wanted.saturating_sub(live) as f64);
         self.rest(begun);
         self.settle()?;
         self.special(

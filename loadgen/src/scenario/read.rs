@@ -14,6 +14,9 @@ const PHASES_MAX: usize = 100;
 /// Seconds of a phase at most: a week.
 const SECONDS_MAX: u64 = 7 * 24 * 3_600;
 
+/// A shorter soak has too few samples of memory to say whether it grew.
+const SOAK_MINUTES_MIN: f64 = 0.25;
+
 /// What is wrong with a scenario: its author's to mend.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ScenarioError {
@@ -250,7 +253,7 @@ impl Place<'_> {
                 minutes: self.within(
                     "minutes",
                     self.need("minutes", phase.minutes)?,
-                    0.1,
+                    SOAK_MINUTES_MIN,
                     SECONDS_MAX as f64 / 60.0,
                 )?,
                 rss_growth_pct: self.within(

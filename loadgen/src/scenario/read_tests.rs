@@ -131,6 +131,10 @@ fn faults_name_the_key_the_line_and_the_way_out() {
 fn faults_of_the_whole_are_told_too() {
     for (text, wanted) in [
         (
+            format!("{HEAD}{RAMP}[[phase]]\nkind = \"soak\"\nminutes = 0.1\nrate = 1\n"),
+            &["line 12", "minutes", "0.1 is not between 0.25"][..],
+        ),
+        (
             HEAD.replace("100", "3") + RAMP,
             &["line 5: count", "people talk in pairs"][..],
         ),
