@@ -4,6 +4,9 @@ pub mod accept;
 pub mod admin;
 pub mod backing;
 mod banner;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 pub mod certs;
 pub mod cli;
 pub mod config;

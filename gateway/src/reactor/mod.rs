@@ -1,8 +1,12 @@
 //! One core: its thread, its rings, its turn.
 
 mod actions;
+#[cfg(any(test, feature = "bench"))]
+mod alone;
 pub(crate) mod appends;
 mod arrivals;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 mod bodies;
 pub(crate) mod core;
 mod delivery;

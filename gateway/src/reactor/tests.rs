@@ -1,25 +1,17 @@
 //! A reactor by itself, with connections that need no handshake.
 
-use super::inbox::{Arriving, Kind, ToCore};
+use super::alone::Alone;
+use super::inbox::{Kind, ToCore};
 use super::questions::{Place, Question};
-use super::turn::Reactor;
-use crate::accept::addresses::AddressTable;
-use crate::counters::{Counter, NodeCounters};
+use crate::counters::Counter;
 use crate::node::config::NodeConfig;
-use crate::node::shared::NodeShared;
-use crate::owners::Owners;
 use crate::session::SessionId;
 use hawser_engines::embedded::{EmbeddedConfig, EmbeddedEngine};
 use hawser_fanout::auth::{Issuer, Verifier};
-use hawser_fanout::owners::Clock;
-use hawser_ring::{Receiver, Waker, mailbox};
 use hawser_wire::record::Layer;
-use hawser_wire::ws;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 /// A binary message "hi", masked with zeros.
@@ -28,90 +20,30 @@ const HI: [u8; 8] = [0x82, 0x82, 0, 0, 0, 0, b'h', b'i'];
 const HI_BACK: [u8; 4] = [0x82, 0x02, b'h', b'i'];
 
 struct Bench {
-    node: Arc<NodeShared>,
-    reactor: Reactor,
-    listener: TcpListener,
-    _control: tokio::sync::mpsc::Receiver<crate::control::ToControl>,
+    alone: Alone,
     _dir: tempfile::TempDir,
-}
-
-fn shared(
-    engine: &EmbeddedEngine,
-    dir: &Path,
-) -> (
-    Arc<NodeShared>,
-    Receiver<ToCore>,
-    tokio::sync::mpsc::Receiver<crate::control::ToControl>,
-    Waker,
-) {
-    let waker = Waker::new().expect("an eventfd");
-    let (sender, inbox) = mailbox(8, waker.clone());
-    let (control, questions) = tokio::sync::mpsc::channel(8);
-    let issuer = Issuer::open(dir).expect("a key");
-    let verifier = Verifier::new(issuer.auth_settings(None)).expect("sound");
-    let node = NodeShared {
-        config: NodeConfig::default(),
-        clock: Clock::start(),
-        counters: NodeCounters::new(1),
-        addresses: AddressTable::new(NodeConfig::default().admission.of_address()),
-        fresh: NodeConfig::default().admission.fresh(),
-        returns: NodeConfig::default().admission.returns(1),
-        log: engine.log(),
-        verifier: Arc::new(verifier),
-        cores: vec![sender],
-        control,
-        stop: Waker::new().expect("an eventfd"),
-        draining: AtomicBool::new(false),
-        end_asked: tokio::sync::Notify::new(),
-        pressure: AtomicU8::new(0),
-        sessions: AtomicUsize::new(0),
-        urls: [String::new(), String::new()],
-        owners: Arc::new(Owners::new(false)),
-        ports: Vec::new(),
-        health: Vec::new(),
-        troubles: Vec::new(),
-        lag: hawser_fanout::engines::IngestLag::default(),
-        lanes: crate::control::lanes::LaneTable::default(),
-        body_lane: 0,
-    };
-    (Arc::new(node), inbox, questions, waker)
 }
 
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::TempDir::new().expect("a directory");
         let engine = EmbeddedEngine::open(EmbeddedConfig::new(dir.path())).expect("an engine");
-        let (node, inbox, control, waker) = shared(&engine, dir.path());
-        let reactor = Reactor::new(0, node.clone(), inbox, &waker).expect("a reactor");
+        let issuer = Issuer::open(dir.path()).expect("a key");
+        let verifier = Verifier::new(issuer.auth_settings(None)).expect("sound");
+        let alone = Alone::new(NodeConfig::default(), engine.log(), verifier);
         Self {
-            node,
-            reactor,
-            listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
-            _control: control,
+            alone: alone.expect("a reactor"),
             _dir: dir,
         }
     }
 
     /// An echo connection: its name, and the other end.
     fn connect(&mut self) -> (SessionId, TcpStream) {
-        let client =
-            TcpStream::connect(self.listener.local_addr().expect("bound")).expect("connects");
+        let client = self.alone.connect(Kind::Echo, Layer::Plain);
+        let client = client.expect("loopback");
         client
             .set_read_timeout(Some(Duration::from_millis(5)))
             .expect("an option");
-        let (stream, peer) = self.listener.accept().expect("accepts");
-        stream.set_nonblocking(true).expect("an option");
-        self.reactor.arrive(Arriving {
-            stream,
-            layer: Layer::Plain,
-            undecrypted: Vec::new(),
-            carried: Vec::new(),
-            decoder: ws::Decoder::new(ws::Role::Server, ws::Limits::default()),
-            peer,
-            permit: self.node.addresses.enter(peer.ip(), 0).expect("a place"),
-            place: self.node.take_place().expect("a place"),
-            kind: Kind::Echo,
-        });
         let newest = self.reactor.rings[0].connections.iter().flatten().last();
         (newest.expect("it is there").id, client)
     }
@@ -132,6 +64,20 @@ impl Bench {
             }
         }
         got
+    }
+}
+
+impl Deref for Bench {
+    type Target = Alone;
+
+    fn deref(&self) -> &Alone {
+        &self.alone
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut Alone {
+        &mut self.alone
     }
 }
 

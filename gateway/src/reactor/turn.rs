@@ -252,10 +252,7 @@ impl Reactor {
         self.tick();
         self.flush();
         more |= !self.dirty.is_empty() || !self.set_aside.is_empty();
-        for ring in &mut self.rings {
-            ring.submit();
-            more |= ring.ring.has_events();
-        }
+        more |= self.submit();
         let took = self.node.clock.now_us().saturating_sub(began_us);
         self.counters.observe(Histogram::TurnUs, took);
         more
@@ -285,7 +282,17 @@ impl Reactor {
         }
     }
 
-    fn ring_events(&mut self, ring: usize) -> bool {
+    /// Hands every ring's operations to the kernel. Returns whether some have ended already.
+    pub(super) fn submit(&mut self) -> bool {
+        let mut more = false;
+        for ring in &mut self.rings {
+            ring.submit();
+            more |= ring.ring.has_events();
+        }
+        more
+    }
+
+    pub(super) fn ring_events(&mut self, ring: usize) -> bool {
         for _ in 0..EVENTS_PER_TURN {
             let Some(event) = self.rings[ring].ring.next_event() else {
                 return false;
