@@ -1,7 +1,7 @@
 //! Bounded reading of fixed layouts.
 
 use super::FrameError;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// Reads fields one after another out of a body; every method fails rather than pass the end.
 pub(super) struct Fields {
@@ -24,12 +24,15 @@ impl Fields {
         Ok(self.rest.split_to(len))
     }
 
+    /// A field of a fixed length, read where it lies: a part of shared bytes costs counting who shares them.
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let bytes = self.take(N)?;
-        bytes
-            .as_ref()
-            .try_into()
-            .map_err(|_| FrameError::Malformed { what: self.what })
+        let what = self.what;
+        let array = *self
+            .rest
+            .first_chunk()
+            .ok_or(FrameError::Malformed { what })?;
+        self.rest.advance(N);
+        Ok(array)
     }
 
     pub(super) fn u8(&mut self) -> Result<u8, FrameError> {
