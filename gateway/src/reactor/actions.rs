@@ -220,6 +220,7 @@ impl Reactor {
             return;
         };
         device.session.answered(client_msg_id);
+        device.session.return_window(&mut self.scratch.windows);
         let result = refusal(client_msg_id, chat, code, text, retry_after_ms);
         self.reply(connection, &ServerFrame::SendResult(result));
     }

@@ -190,6 +190,7 @@ impl Reactor {
                 let flags = DeliverFlags::default();
                 if let Some(written) = prepared.write(device, 0, flags, scratch, out) {
                     self.answered(device, &written);
+                    device.session.return_window(&mut self.scratch.windows);
                     self.touch(connection);
                 }
             }
@@ -221,7 +222,8 @@ impl Reactor {
         self.counters.inc(Counter::Delivered);
         self.counters.inc(Counter::FramesOut);
         let Written { bytes, message, .. } = written;
-        device.session.delivered(prepared.offset, bytes, message);
+        let (windows, at) = (&mut self.scratch.windows, prepared.offset);
+        device.session.delivered_with(windows, at, bytes, message);
         self.touch(connection);
         true
     }

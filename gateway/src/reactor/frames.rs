@@ -118,6 +118,7 @@ impl Reactor {
                 let rates = self.users.rates(device.place, &device.user);
                 let rates = rates.unwrap_or(&mut gone);
                 session.frame(&self.settings, rates, frame, now, &mut actions);
+                session.return_window(&mut self.scratch.windows);
             }
             Err(error) => device.session.malformed(&error, frame_type, &mut actions),
         }

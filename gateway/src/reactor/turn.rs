@@ -21,7 +21,7 @@ use ahash::AHashMap;
 use hawser_engines::log::{Record, Shape, Topic};
 use hawser_protocol::ids::UserId;
 use hawser_protocol::resume::ResumeKey;
-use hawser_protocol::server::{Action, Bodies, Now, Settings};
+use hawser_protocol::server::{Action, Bodies, Now, Settings, SpareWindows};
 use hawser_protocol::shards::ShardTable;
 use hawser_ring::{Event, Receiver, Ring, RingConfig, TimerWheel, Waker};
 use std::collections::VecDeque;
@@ -66,6 +66,7 @@ pub(super) struct Scratch {
     pub(super) actions: Vec<Action>,
     pub(super) records: Vec<Record>,
     pub(super) targets: Vec<SessionId>,
+    pub(super) windows: SpareWindows,
 }
 
 /// See the module.

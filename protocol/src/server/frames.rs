@@ -166,11 +166,10 @@ impl Session {
             return;
         }
         self.acked = offset + 1;
+        let from = out.len();
         if let Some(waiting) = &mut self.waiting {
-            waiting.window.ack(offset, |chat, seq| {
-                out.push(Action::Delivered { chat, seq });
-            });
-            self.rest();
+            let each = |chat, seq| delivered(out, from, chat, seq);
+            waiting.window.ack(offset, each);
         }
         out.push(Action::Cursor { offset });
     }
@@ -268,6 +267,22 @@ impl Session {
             let code = CloseCode::RateLimited;
             self.close(out, code.number(), "far above the rate limit");
         }
+    }
+}
+
+/// Says that everything of a chat is delivered up to here, in the action that says so of it already if there is one from `from`
+/// on. A window spans few chats; at worst 256 short comparisons each.
+fn delivered(out: &mut Vec<Action>, from: usize, of: ChatId, up_to: Seq) {
+    let said = out[from..].iter_mut().find_map(|action| match action {
+        Action::Delivered { chat, seq } if *chat == of => Some(seq),
+        _ => None,
+    });
+    match said {
+        Some(seq) => *seq = up_to.max(*seq),
+        None => out.push(Action::Delivered {
+            chat: of,
+            seq: up_to,
+        }),
     }
 }
 

@@ -25,3 +25,4 @@ pub use bodies::{Bodies, Body, Fetch, Fetched, Found};
 pub use frames::refusal;
 pub use rate::Rate;
 pub use session::{Now, Offer, Session, Settings, Start, UserRates};
+pub use window::SpareWindows;

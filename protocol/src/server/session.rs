@@ -3,7 +3,7 @@
 use super::action::Action;
 use super::frames::{error, reply};
 use super::rate::Rate;
-use super::window::Window;
+use super::window::{SpareWindows, Window};
 use crate::codes::{CloseCode, ErrorCode};
 use crate::frame::{FrameType, ServerFrame};
 use crate::ids::{ChatId, ClientMsgId, Seq};
@@ -124,7 +124,14 @@ pub(super) struct Waiting {
     pub(super) sends: Vec<Sent>,
 }
 
-/// One session. At most 72 bytes while idle; what waits exists only while there is any.
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.window.is_empty() && self.sends.is_empty()
+    }
+}
+
+/// One session. At most 72 bytes while idle; what waits exists only while there is any, and until it is taken back
+/// ([`Session::return_window`]).
 #[derive(Debug)]
 pub struct Session {
     pub(super) waiting: Option<Box<Waiting>>,
@@ -217,7 +224,6 @@ impl Session {
         if let Some(waiting) = &mut self.waiting {
             waiting.sends.retain(|known| known.id != id);
         }
-        self.rest();
     }
 
     /// The lane that a Send to a group goes to; `lanes`: how the group is spread, where this node knows of it. It is
@@ -271,6 +277,26 @@ impl Session {
         self.position = self.position.max(offset.saturating_add(1));
         let waiting = self.waiting.get_or_insert_default();
         waiting.window.push(offset, bytes, message);
+    }
+
+    /// The same, with a window from `spare` where it has none.
+    pub fn delivered_with(
+        &mut self,
+        spare: &mut SpareWindows,
+        offset: u64,
+        bytes: usize,
+        message: Option<(ChatId, Seq)>,
+    ) {
+        self.waiting.get_or_insert_with(|| spare.take());
+        self.delivered(offset, bytes, message);
+    }
+
+    /// Gives its window to `spare` where nothing waits any more, neither for an ack nor for a result: to be called after a frame
+    /// of the client's, and after a result.
+    pub fn return_window(&mut self, spare: &mut SpareWindows) {
+        if let Some(waiting) = self.waiting.take_if(|waiting| waiting.is_empty()) {
+            spare.give(waiting);
+        }
     }
 
     /// Nothing below `offset` is for this session; reading goes on there.
@@ -403,14 +429,6 @@ impl Session {
 
     pub(super) fn in_flight(&self, id: &ClientMsgId) -> bool {
         self.sends().iter().any(|sent| sent.id == *id)
-    }
-
-    /// Frees what holds nothing.
-    pub(super) fn rest(&mut self) {
-        let empty = |waiting: &Waiting| waiting.window.is_empty() && waiting.sends.is_empty();
-        if self.waiting.as_deref().is_some_and(empty) {
-            self.waiting = None;
-        }
     }
 
     fn sends(&self) -> &[Sent] {

@@ -1,7 +1,7 @@
 //! Scenarios in virtual time.
 
 use super::session::{Now, Offer, Session, Settings, Start, UserRates};
-use super::{Action, Rate};
+use super::{Action, Rate, SpareWindows};
 use crate::codes::{CloseCode, ErrorCode};
 use crate::frame::{Ack, ClientFrame, FrameError, FrameType, ServerFrame};
 use crate::ids::{ChatId, ClientMsgId, Seq};
@@ -203,6 +203,36 @@ fn past_its_window_a_session_is_an_offset_until_acks_come() {
     bench.session.delivered(105, 10, None);
     assert_eq!(bench.session.at_end(106), None, "no second CaughtUp");
     assert!(!bench.session.lagging());
+}
+
+#[test]
+fn an_ack_becomes_one_watermark_per_chat() {
+    let mut bench = Bench::live();
+    for (offset, of, seq) in [(100, "g:a", 30), (101, "g:b", 7), (102, "g:a", 31)] {
+        bench.push(offset, 10, Some((chat(of), Seq(seq))));
+    }
+    let up_to = |of: &str, seq| Action::Delivered {
+        chat: chat(of),
+        seq: Seq(seq),
+    };
+    let cursor = Action::Cursor { offset: 102 };
+    assert_eq!(bench.ack(102), [up_to("g:a", 31), up_to("g:b", 7), cursor]);
+}
+
+#[test]
+fn a_window_is_lent_while_there_is_something_to_acknowledge() {
+    let (mut bench, mut spare) = (Bench::live(), SpareWindows::default());
+    for offset in [100, 101] {
+        assert_eq!(bench.offer(offset), Offer::Send);
+        bench.session.delivered_with(&mut spare, offset, 10, None);
+    }
+    bench.ack(100);
+    bench.session.return_window(&mut spare);
+    assert_eq!(bench.session.unacknowledged(), (1, 10), "it is kept");
+    bench.ack(101);
+    bench.session.return_window(&mut spare);
+    assert!(bench.session.waiting.is_none());
+    assert_eq!(bench.session.unacknowledged(), (0, 0));
 }
 
 #[test]
