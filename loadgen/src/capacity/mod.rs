@@ -1,6 +1,6 @@
 //! The capacity planner: how many of everything a load needs, and why.
 //!
-//! [`keys`] are the figures it takes, [`input`] their values (as TOML in [`file`]); [`figures`] calculates on a [`sheet`] by [`formula`]s that are shown as
+//! [`keys`] are the figures it takes, [`input`] their values (as TOML in [`mod@file`]); [`figures`] calculates on a [`sheet`] by [`formula`]s that are shown as
 //! they are calculated; [`findings`] says what does not go; [`show`] prints it. It knows nothing of running systems: what was
 //! measured is read from results by [`measured`].
 

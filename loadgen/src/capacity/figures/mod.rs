@@ -1,6 +1,6 @@
 //! The figures themselves, by what they are about. Each function adds its figures to the sheet, in terms of those above.
 //!
-//! All are of one cell, but for [`total`].
+//! All are of one cell, but for `total`.
 
 mod edge;
 mod engines;
