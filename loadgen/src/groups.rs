@@ -1,16 +1,14 @@
 //! The groups of a run, made over the HTTP API.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use hawser_protocol::ids::ChatId;
 use hawser_protocol::limits::GROUP_CHANGE_MAX;
-use hawser_wire::http::Response;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::engine::wall_ms;
+use crate::http::exchange;
 use crate::plan::Plan;
 use crate::tokens::Signer;
 
@@ -184,27 +182,11 @@ impl Call<'_> {
             key,
             body,
         } = self;
-        let invalid =
-            |what: &'static str| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
-        let address = authority
-            .to_socket_addrs()?
-            .next()
-            .ok_or_else(|| invalid("no address"))?;
-        let mut stream = TcpStream::connect_timeout(&address, ANSWER_DEADLINE)?;
-        stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
-        let head = format!(
+        let request = format!(
             "POST {path} HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer {token}\r\n\
-         Idempotency-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+         Idempotency-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-        let (response, used) = Response::parse(&answer)
-            .map_err(|_| invalid("no HTTP answer"))?
-            .ok_or_else(|| invalid("a truncated answer"))?;
-        let body = answer.get(used..).unwrap_or_default();
-        Ok((response.status, String::from_utf8_lossy(body).into_owned()))
+        exchange(authority, &request, ANSWER_DEADLINE, ANSWER_BYTES_MAX)
     }
 }

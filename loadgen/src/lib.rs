@@ -12,6 +12,7 @@ pub mod commands;
 pub mod engine;
 pub mod groups;
 pub mod history;
+mod http;
 pub mod judge;
 pub mod link;
 pub mod page;

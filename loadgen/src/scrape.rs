@@ -1,11 +1,10 @@
 //! Metrics pages of Hawser's processes, and CPU time of any process of this machine.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{Error, ErrorKind};
 use std::time::Duration;
 
-use hawser_wire::http::Response;
+use crate::http::exchange;
 
 /// A page is at most this many bytes.
 const PAGE_BYTES_MAX: u64 = 8 << 20;
@@ -24,7 +23,7 @@ pub enum ScrapeError {
         /// Which.
         url: String,
         /// The system's words.
-        source: std::io::Error,
+        source: Error,
     },
 }
 
@@ -108,23 +107,12 @@ fn page(url: &str) -> Result<String, ScrapeError> {
 }
 
 fn read(authority: &str) -> std::io::Result<String> {
-    let invalid = |what: &'static str| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
-    let mut addresses = authority.to_socket_addrs()?;
-    let address = addresses.next().ok_or_else(|| invalid("no address"))?;
-    let mut stream = TcpStream::connect_timeout(&address, PAGE_DEADLINE)?;
-    stream.set_read_timeout(Some(PAGE_DEADLINE))?;
-    let head = format!("GET /metrics HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(PAGE_BYTES_MAX).read_to_end(&mut answer)?;
-    let (response, used) = Response::parse(&answer)
-        .map_err(|_| invalid("no HTTP answer"))?
-        .ok_or_else(|| invalid("a truncated answer"))?;
-    if response.status != 200 {
-        return Err(invalid("not 200"));
+    let request =
+        format!("GET /metrics HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    match exchange(authority, &request, PAGE_DEADLINE, PAGE_BYTES_MAX)? {
+        (200, page) => Ok(page),
+        _ => Err(Error::new(ErrorKind::InvalidData, "not 200")),
     }
-    let body = answer.get(used..).unwrap_or_default();
-    Ok(String::from_utf8_lossy(body).into_owned())
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! The server beside a scenario: what its processes use, and how one of its gateways is drained.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use hawser_wire::http::Response;
 use serde::Deserialize;
 
 use super::model::Target;
+use crate::http::exchange;
 use crate::usage::Usage;
 
 /// An answer of the admin API is at most this many bytes, and comes within this.
@@ -88,11 +86,6 @@ pub fn drain(target: &Target, gateway: usize, begin: bool) -> Result<Draining, A
 }
 
 fn call(target: &Target, address: &str, begin: bool) -> std::io::Result<(u16, String)> {
-    let invalid = |what: &'static str| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
-    let mut addresses = address.to_socket_addrs()?;
-    let to = addresses.next().ok_or_else(|| invalid("no address"))?;
-    let mut stream = TcpStream::connect_timeout(&to, ANSWER_DEADLINE)?;
-    stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
     let token = target
         .admin_token
         .as_ref()
@@ -104,14 +97,7 @@ fn call(target: &Target, address: &str, begin: bool) -> std::io::Result<(u16, St
         "{method} /drain HTTP/1.1\r\nHost: {address}\r\n{token}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-    let (response, used) = Response::parse(&answer)
-        .map_err(|_| invalid("no HTTP answer"))?
-        .ok_or_else(|| invalid("a truncated answer"))?;
-    let body = answer.get(used..).unwrap_or_default();
-    Ok((response.status, String::from_utf8_lossy(body).into_owned()))
+    exchange(address, &request, ANSWER_DEADLINE, ANSWER_BYTES_MAX)
 }
 
 /// What the report says about the machine that made the load.
