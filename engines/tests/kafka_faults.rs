@@ -27,6 +27,17 @@ fn open(cluster: &Cluster) -> Arc<dyn Log> {
     Arc::new(KafkaLog::open(config).unwrap())
 }
 
+/// Whether times are judged by the guarantee's own bounds: where nothing else runs. Beside CI's other tests a bound
+/// only tells a wait that ends from one that does not.
+fn nightly() -> bool {
+    std::env::var("HAWSER_TEST_MODE").is_ok_and(|mode| mode == "nightly")
+}
+
+/// The guarantee's bound, or its threefold beside other tests.
+fn bound(guaranteed: Duration) -> Duration {
+    if nightly() { guaranteed } else { guaranteed * 3 }
+}
+
 /// A value that was acknowledged, in which partition, and where if that was said.
 type Acked = (String, u32, Option<u64>);
 
@@ -171,7 +182,10 @@ fn failover_under_load(cluster: &Cluster, log: &Arc<dyn Log>, seen: &mut Seen) -
         println!("NOT JUDGED: this machine is too busy to say how long a failover takes");
         return false;
     }
-    assert!(at(&waited, 990) < Duration::from_secs(5), "{waited:?}");
+    assert!(
+        at(&waited, 990) < bound(Duration::from_secs(5)),
+        "{waited:?}"
+    );
     true
 }
 
@@ -206,8 +220,7 @@ fn outage_of_all(cluster: &Cluster, log: &dyn Log, seen: &mut Seen, longest: Dur
         assert!(Instant::now() < until, "still called writable");
         std::thread::sleep(Duration::from_millis(10));
     }
-    let nightly = std::env::var("HAWSER_TEST_MODE").is_ok_and(|mode| mode == "nightly");
-    for n in 0..if nightly { 300 } else { 20 } {
+    for n in 0..if nightly() { 300 } else { 20 } {
         let began = Instant::now();
         let refused = append(log, record(Topic::ChatMessages, 1, b"during the outage"));
         assert!(
@@ -215,7 +228,7 @@ fn outage_of_all(cluster: &Cluster, log: &dyn Log, seen: &mut Seen, longest: Dur
             "{n}: {refused:?}"
         );
         assert!(
-            began.elapsed() < Duration::from_millis(50),
+            began.elapsed() < bound(Duration::from_millis(50)),
             "{:?}",
             began.elapsed()
         );
@@ -231,7 +244,7 @@ fn outage_of_the_hanging_kind(cluster: &Cluster, log: &dyn Log) {
     let outcome = append(log, record(Topic::ChatMessages, 2, b"to nobody"));
     assert!(outcome.is_err(), "{outcome:?}");
     assert!(
-        began.elapsed() < Duration::from_millis(1_500),
+        began.elapsed() < bound(Duration::from_millis(1_500)),
         "{:?}",
         began.elapsed()
     );
@@ -298,7 +311,7 @@ fn a_killed_leader_and_a_killed_cluster_lose_nothing_acknowledged_and_are_answer
     check(&*log, &seen);
 
     // A second, and the time that its callers take; three where nothing comes in time.
-    let longest = Duration::from_millis(if calm { 1_200 } else { 3_000 });
+    let longest = Duration::from_millis(if calm && nightly() { 1_200 } else { 3_000 });
     outage_of_all(&cluster, &*log, &mut seen, longest);
     let back = Instant::now();
     cluster.engines(&["start", "kafka-1", "kafka-2", "kafka-3"]);
