@@ -35,7 +35,11 @@ fn nightly() -> bool {
 
 /// The guarantee's bound, or its threefold beside other tests.
 fn bound(guaranteed: Duration) -> Duration {
-    if nightly() { guaranteed } else { guaranteed * 3 }
+    if nightly() {
+        guaranteed
+    } else {
+        guaranteed * 3
+    }
 }
 
 /// A value that was acknowledged, in which partition, and where if that was said.

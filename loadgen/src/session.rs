@@ -13,6 +13,8 @@ use crate::link::Link;
 pub const PONG_MS: u64 = 10_000;
 /// Unacknowledged bytes at which an acknowledgement does not wait: a quarter of the server's window.
 const UNACKED_BYTES_MAX: usize = hawser_protocol::limits::WINDOW_BYTES / 4;
+/// The same for frames: an eighth.
+const UNACKED_FRAMES_MAX: usize = hawser_protocol::limits::WINDOW_FRAMES / 8;
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,8 +113,9 @@ pub struct Session {
     pub seen: Option<u64>,
     /// Largest acknowledged.
     pub acked: Option<u64>,
-    /// Bytes seen and not acknowledged.
+    /// Bytes and frames seen and not acknowledged.
     pub unacked: usize,
+    unacked_frames: u16,
     /// An acknowledgement is scheduled.
     pub ack_timer: bool,
     /// Agreed on in Welcome.
@@ -149,6 +152,7 @@ impl Session {
             seen: None,
             acked: None,
             unacked: 0,
+            unacked_frames: 0,
             ack_timer: false,
             heartbeat_ms: 30_000,
             pinged_ms: None,
@@ -220,6 +224,7 @@ impl Session {
         if is_new {
             self.seen = Some(offset);
             self.unacked += bytes;
+            self.unacked_frames = self.unacked_frames.saturating_add(1);
         }
         is_new
     }
@@ -227,7 +232,7 @@ impl Session {
     /// An acknowledgement is worth its own frame by now.
     #[must_use]
     pub fn must_ack(&self) -> bool {
-        self.unacked >= UNACKED_BYTES_MAX
+        self.unacked >= UNACKED_BYTES_MAX || usize::from(self.unacked_frames) >= UNACKED_FRAMES_MAX
     }
 
     /// The acknowledgement of all that was seen, where it says something new.
@@ -260,6 +265,7 @@ impl Session {
     fn note_acked(&mut self) {
         self.acked = self.seen;
         self.unacked = 0;
+        self.unacked_frames = 0;
     }
 
     /// The server takes one more Send.

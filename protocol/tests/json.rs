@@ -144,12 +144,21 @@ fn every_other_client_frame_reads_back() {
 
 #[test]
 fn golden_server_frames() {
+    let flags = DeliverFlags::REPLAYED;
     let frame = Deliver {
         offset: 258,
-        flags: DeliverFlags::REPLAYED,
+        flags,
         envelope: Bytes::new(),
         record: record(b"hi"),
     };
+    let later = server(&ServerFrame::Deliver(Deliver {
+        flags: flags.with(DeliverFlags::ACK_LATER),
+        ..frame.clone()
+    }));
+    assert!(
+        later.contains(r#""replayed":true,"ack_later":true,"#),
+        "{later}"
+    );
     assert_eq!(
         server(&ServerFrame::Deliver(frame)),
         r#"{"type":"deliver","offset":"258","replayed":true,"seq":"281474976710697","prev_seq":"281474976710673","ordinal":2,"message_id":"01935b16-2c7b-7000-8400-0c0000000029","client_msg_id":"01935f00-0000-7000-8000-000000000001","send_ts_ms":1732400000000,"stored_ts_ms":1732400000123,"message_type":1,"chat":"dm:alice:bob","sender":"alice","sender_device":"laptop","body":"hi"}"#

@@ -129,7 +129,7 @@ impl World {
             }
             ServerFrame::Deliver(deliver) => {
                 self.evidence.delivered += 1;
-                let replayed = deliver.flags == DeliverFlags::REPLAYED;
+                let replayed = deliver.flags.contains(DeliverFlags::REPLAYED);
                 self.evidence.replayed += u64::from(replayed);
                 self.arrives(device, conn, deliver.offset, Some(replayed));
             }

@@ -73,7 +73,7 @@ describe("fixed layouts", () => {
   it("Deliver is a 16-byte prefix, the envelope, the record", () => {
     const raw = unhex("2a00000000000000" + "0300" + "0100" + "00000000" + "aabbcc" + RECORD_HEX);
     const deliver = decodeDeliver(raw);
-    expect(deliver).toEqual({ offset: 42n, replayed: true, envelope: unhex("aabbcc"), record: RECORD });
+    expect(deliver).toEqual({ offset: 42n, replayed: true, ackLater: false, envelope: unhex("aabbcc"), record: RECORD });
   });
 
   it("seq keeps all of its 64 bits", () => {

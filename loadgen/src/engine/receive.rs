@@ -112,15 +112,16 @@ impl Engine {
         match frame {
             ServerFrame::Welcome(welcome) => self.welcome(at, &welcome),
             ServerFrame::SendResult(result) => {
-                self.saw(at, place_of(result.offset), bytes);
+                self.saw(at, place_of(result.offset), bytes, false);
                 self.result(at, &result);
             }
             ServerFrame::Deliver(deliver) => {
-                self.saw(at, Some(deliver.offset), bytes);
+                let awaited = !deliver.flags.contains(DeliverFlags::ACK_LATER);
+                self.saw(at, Some(deliver.offset), bytes, awaited);
                 self.deliver(at, &deliver);
             }
             ServerFrame::ReceiptUpdate(update) => {
-                self.saw(at, place_of(update.offset), bytes);
+                self.saw(at, place_of(update.offset), bytes, false);
                 let user = self.sessions[at as usize].user;
                 self.note(user, || Op::Receipt { off: update.offset });
             }
@@ -190,8 +191,8 @@ impl Engine {
         self.put_again(at, true);
     }
 
-    /// A frame with an offset: it is acknowledged soon.
-    fn saw(&mut self, at: u32, offset: Option<u64>, bytes: usize) {
+    /// A frame with an offset: it is acknowledged soon where somebody waits for that, and with the next Ping otherwise.
+    fn saw(&mut self, at: u32, offset: Option<u64>, bytes: usize, awaited: bool) {
         let Some(offset) = offset else { return };
         let session = &mut self.sessions[at as usize];
         session.saw(offset, bytes);
@@ -199,7 +200,7 @@ impl Engine {
             if let Some(frame) = session.ack() {
                 self.write(at, &frame);
             }
-        } else if !session.ack_timer {
+        } else if awaited && !session.ack_timer {
             session.ack_timer = true;
             let epoch = session.epoch;
             let deadline = self.now_ms() + ACK_DELAY_MS;
@@ -348,7 +349,7 @@ impl Engine {
             place,
             n,
             from: sender.unwrap_or(user),
-            replayed: deliver.flags.0 & DeliverFlags::REPLAYED.0 != 0,
+            replayed: deliver.flags.contains(DeliverFlags::REPLAYED),
         });
     }
 
@@ -385,7 +386,7 @@ impl Engine {
         Counters::add(&self.shared.counters.delivered, 1);
         if self.waited(user, payload.due_ns) {
             self.record(|window| window.held_back += 1);
-        } else if deliver.flags.0 & DeliverFlags::REPLAYED.0 == 0 {
+        } else if !deliver.flags.contains(DeliverFlags::REPLAYED) {
             let latencies = if payload.due_ns < self.orders.cut_ns {
                 &mut self.found.deliver
             } else {

@@ -19,6 +19,20 @@ pub struct DeliverFlags(pub u16);
 impl DeliverFlags {
     /// Sent from the replay ring or the log, before CaughtUp.
     pub const REPLAYED: Self = Self(1);
+    /// Nobody waits for the acknowledgement: it may ride on the next Ping, or wait for the next one that somebody waits for.
+    pub const ACK_LATER: Self = Self(2);
+
+    /// Whether all of `flags` are set.
+    #[must_use]
+    pub fn contains(self, flags: Self) -> bool {
+        self.0 & flags.0 == flags.0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn with(self, flags: Self) -> Self {
+        Self(self.0 | flags.0)
+    }
 }
 
 /// A message for this device.

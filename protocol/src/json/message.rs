@@ -217,6 +217,8 @@ struct DeliverJson {
     #[serde(default, deserialize_with = "present")]
     replayed: bool,
     #[serde(default, deserialize_with = "present")]
+    ack_later: bool,
+    #[serde(default, deserialize_with = "present")]
     envelope_b64: Base64,
     #[serde(flatten)]
     message: MessageJson,
@@ -224,11 +226,13 @@ struct DeliverJson {
 
 pub(super) fn decode_deliver(text: &str) -> Result<Deliver, FrameError> {
     let json: DeliverJson = parse(text, "Deliver")?;
-    let flags = if json.replayed {
-        DeliverFlags::REPLAYED
-    } else {
-        DeliverFlags::default()
-    };
+    let mut flags = DeliverFlags::default();
+    if json.replayed {
+        flags = flags.with(DeliverFlags::REPLAYED);
+    }
+    if json.ack_later {
+        flags = flags.with(DeliverFlags::ACK_LATER);
+    }
     Ok(Deliver {
         offset: json.offset.0,
         flags,
@@ -255,8 +259,11 @@ pub(super) fn encode_deliver(
             let mut map = to.serialize_map(None)?;
             map.serialize_entry("type", name_of(FrameType::DELIVER))?;
             map.serialize_entry("offset", &Wide(self.offset))?;
-            let replayed = self.flags.0 & DeliverFlags::REPLAYED.0 != 0;
+            let replayed = self.flags.contains(DeliverFlags::REPLAYED);
             map.serialize_entry("replayed", &replayed)?;
+            if self.flags.contains(DeliverFlags::ACK_LATER) {
+                map.serialize_entry("ack_later", &true)?;
+            }
             if !self.envelope.is_empty() {
                 map.serialize_entry("envelope_b64", &base64(self.envelope))?;
             }

@@ -246,6 +246,14 @@ pub struct Recipients<'a> {
     left: usize,
 }
 
+impl<'a> Recipients<'a> {
+    /// Those that are left as they are written: for each its length in a byte, and the id.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+}
+
 impl<'a> Iterator for Recipients<'a> {
     type Item = &'a str;
 

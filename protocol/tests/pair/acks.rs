@@ -42,6 +42,33 @@ fn a_burst_is_acknowledged_in_few_frames() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_acknowledged_with_the_next_ping() {
+    let (mut world, alice, _) = two();
+    let offset_of = |frame: &ClientFrame| match frame {
+        ClientFrame::Ping(ping) => ping.offset,
+        _ => None,
+    };
+    world.pass(1_000);
+    let before = count(&world, "alice", FrameType::ACK);
+    world.say(
+        alice,
+        CHAT,
+        "its result and its ticks want no ack of their own",
+    );
+    world.pass(1_000);
+    assert_eq!(count(&world, "alice", FrameType::ACK), before);
+    world.pass(30_000);
+    assert_eq!(count(&world, "alice", FrameType::ACK), before);
+    assert!(world.frames_of("alice").filter_map(offset_of).count() > 0);
+    // Many do not wait.
+    for n in 0..40 {
+        world.say(alice, CHAT, &n.to_string());
+    }
+    world.pass(1_000);
+    assert!(count(&world, "alice", FrameType::ACK) > before);
+}
+
+#[test]
 fn more_than_a_window_is_delivered_ack_by_ack() {
     let (mut world, alice, bob) = two();
     world.devices[bob].disk_stopped = true;

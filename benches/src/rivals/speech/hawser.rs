@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use hawser_loadgen::engine::wall_ms;
 use hawser_loadgen::tokens::Signer;
-use hawser_protocol::frame::{Ack as AckFrame, ClientFrame, FrameType, ServerFrame, split};
+use hawser_protocol::frame::{
+    Ack as AckFrame, ClientFrame, DeliverFlags, FrameType, ServerFrame, split,
+};
 use hawser_protocol::ids::{ChatId, ClientMsgId, UserId};
 use hawser_protocol::limits::{WINDOW_BYTES, WINDOW_FRAMES};
 use hawser_protocol::message::{MessageRecord, MessageType, Send};
@@ -68,7 +70,8 @@ impl Hawser {
         }
     }
 
-    fn saw(&mut self, offset: u64, bytes: usize, heard: &mut Heard) {
+    /// `awaited`: somebody is told of the acknowledgement, so that it does not wait for a Ping.
+    fn saw(&mut self, offset: u64, bytes: usize, awaited: bool, heard: &mut Heard) {
         if self.seen.is_some_and(|seen| offset <= seen) {
             return;
         }
@@ -76,7 +79,11 @@ impl Hawser {
         self.frames += 1;
         self.bytes += bytes;
         let now = self.frames >= ACK_FRAMES || self.bytes >= ACK_BYTES;
-        heard.ack = heard.ack.max(if now { Ack::Now } else { Ack::Soon });
+        heard.ack = heard.ack.max(match (now, awaited) {
+            (true, _) => Ack::Now,
+            (false, true) => Ack::Soon,
+            (false, false) => Ack::No,
+        });
     }
 
     /// A Deliver, read in place: its offset, and the body at the record's end.
@@ -95,7 +102,9 @@ impl Hawser {
             Ok(_) => {}
             Err(error) => heard.fault(error.to_string()),
         }
-        self.saw(offset, body.len(), heard);
+        let flags = body.get(10).copied().map_or(0, u16::from);
+        let later = DeliverFlags(flags).contains(DeliverFlags::ACK_LATER);
+        self.saw(offset, body.len(), !later, heard);
     }
 
     fn frame(&mut self, frame: ServerFrame, heard: &mut Heard) {
@@ -107,11 +116,11 @@ impl Hawser {
                     heard.fault(format!("Send: {} {}", result.error, result.text));
                 }
                 if result.offset != 0 {
-                    self.saw(result.offset, 0, heard);
+                    self.saw(result.offset, 0, false, heard);
                 }
             }
             ServerFrame::ReceiptUpdate(update) if update.offset != 0 => {
-                self.saw(update.offset, 0, heard);
+                self.saw(update.offset, 0, false, heard);
             }
             ServerFrame::Error(error) => heard.fault(format!("{} {}", error.code, error.text)),
             ServerFrame::Redirect(redirect) => heard.fault(format!("sent to {}", redirect.url)),
@@ -230,7 +239,7 @@ mod tests {
         let user = UserId::new("pub").expect("an id");
         let deliver = ServerFrame::Deliver(Deliver {
             offset,
-            flags: hawser_protocol::frame::DeliverFlags(0),
+            flags: DeliverFlags(0),
             envelope: Bytes::from_static(b"for this device"),
             record: MessageRecord {
                 seq: Seq::new(1, 77),

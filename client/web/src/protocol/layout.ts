@@ -44,6 +44,8 @@ export interface Deliver {
   offset: bigint;
   /** Sent again after a resume. */
   replayed: boolean;
+  /** Nobody waits for its ack. */
+  ackLater: boolean;
   /** This device's slice of the envelope table; empty without encryption. */
   envelope: Uint8Array;
   record: MessageRecord;
@@ -206,7 +208,7 @@ export function decodeDeliver(raw: Uint8Array): Deliver {
   const flags = c.u16();
   c.u32();
   const envelope = c.bytes(envelopeLength);
-  return { offset, replayed: (flags & 1) === 1, envelope, record: decodeRecord(c.rest()) };
+  return { offset, replayed: (flags & 1) === 1, ackLater: (flags & 2) === 2, envelope, record: decodeRecord(c.rest()) };
 }
 
 /** The server's side of decodeDeliver: the tests' peer writes with it. */
@@ -216,7 +218,7 @@ export function encodeDeliver(deliver: Deliver): Uint8Array {
   const view = new DataView(out.buffer);
   view.setBigUint64(0, deliver.offset, true);
   view.setUint16(8, deliver.envelope.length, true);
-  view.setUint16(10, deliver.replayed ? 1 : 0, true);
+  view.setUint16(10, (deliver.replayed ? 1 : 0) | (deliver.ackLater ? 2 : 0), true);
   out.set(deliver.envelope, DELIVER_PREFIX_BYTES);
   out.set(record, DELIVER_PREFIX_BYTES + deliver.envelope.length);
   return out;

@@ -37,6 +37,8 @@ export class Disk {
   private lastTicket = 0;
   private readonly tickets = new Map<number, Ticket>();
   private ackedNext = 0n;
+  /** First and last offset that has come and whose ack somebody waits for. */
+  private awaited: { first: bigint; last: bigint } | undefined;
   private unackedFrames = 0;
   private unackedBytes = 0;
 
@@ -58,6 +60,7 @@ export class Disk {
 
   disconnected(): void {
     this.ackAtMs = undefined;
+    this.awaited = undefined;
     this.unackedFrames = 0;
     this.unackedBytes = 0;
   }
@@ -136,11 +139,17 @@ export class Disk {
     this.unackedBytes += bytes;
   }
 
+  /** Somebody waits for the ack of the frame that came with this offset. */
+  awaits(offset: bigint): void {
+    this.awaited = { first: this.awaited?.first ?? offset, last: offset };
+  }
+
   /** Whether an ack shall leave at once; otherwise one is planned when there is something to acknowledge. */
   ackDue(nowMs: number): boolean {
-    if (this.inbox.line.acknowledgeable <= this.ackedNext) return false;
+    const next = this.inbox.line.acknowledgeable;
+    if (next <= this.ackedNext) return false;
     if (this.unackedFrames >= ACK_FRAMES || this.unackedBytes >= ACK_BYTES) return true;
-    this.ackAtMs ??= nowMs + ACK_DELAY_MS;
+    if (this.awaited && this.awaited.first < next) this.ackAtMs ??= nowMs + ACK_DELAY_MS;
     return false;
   }
 
@@ -150,6 +159,8 @@ export class Disk {
     const next = this.inbox.line.acknowledgeable;
     if (next <= this.ackedNext) return undefined;
     this.ackedNext = next;
+    const { first, last } = this.awaited ?? { first: 0n, last: -1n };
+    this.awaited = last < next ? undefined : { first: first > next ? first : next, last };
     this.unackedFrames = 0;
     this.unackedBytes = 0;
     return next - 1n;

@@ -10,7 +10,7 @@ import type { ClientFrame, ServerFrame } from "../protocol/frames";
 import { hex, isGroup, uuidV7 } from "../protocol/ids";
 import { isChatId, storedIn } from "../protocol/lanes";
 import { MESSAGE_MEMBERSHIP } from "../protocol/layout";
-import type { MessageRecord } from "../protocol/layout";
+import type { Deliver, MessageRecord } from "../protocol/layout";
 import { ACK_ADOPT, HEARTBEAT_MS_DEFAULT, WATCH_CHATS_MAX, WATCH_USERS_MAX } from "../protocol/limits";
 import { WireError } from "../protocol/proto";
 import type * as s from "../protocol/schema";
@@ -253,7 +253,7 @@ export class Session {
   private handleSessionFrame(frame: ServerFrame, now: Now): void {
     switch (frame.type) {
       case "deliver":
-        return this.handleDeliver(frame.body.offset, frame.body.record, frame.bytes, now);
+        return this.handleDeliver(frame.body, frame.bytes, now);
       case "queued":
         if (this.outbox.queued(hex(frame.body.clientMsgId), now.ms)) {
           this.out.push({ do: "queued", id: hex(frame.body.clientMsgId) });
@@ -333,8 +333,9 @@ export class Session {
     else if (frameType === TYPE.watch) this.watchAtMs = atMs;
   }
 
-  private handleDeliver(offset: bigint, record: MessageRecord, size: number, now: Now): void {
+  private handleDeliver({ offset, record, ackLater }: Deliver, size: number, now: Now): void {
     this.disk.count(size);
+    if (!ackLater) this.disk.awaits(offset);
     this.addRecord(record, now);
     this.sync.gap(this.inbox.message(offset, record));
     this.disk.track(record.chat);

@@ -408,7 +408,7 @@ export class World {
       return { type: "sendResult", body: { ...this.noResult(clientMsgId, chat), ...place, offset } };
     }
     if (duplicate) return undefined;
-    return { type: "deliver", body: { offset, replayed, envelope: new Uint8Array(), record }, bytes: 0 };
+    return { type: "deliver", body: { offset, replayed, ackLater: false, envelope: new Uint8Array(), record }, bytes: 0 };
   }
 
   private noResult(clientMsgId: Uint8Array, chat: string): SendResult {

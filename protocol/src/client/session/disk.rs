@@ -9,7 +9,7 @@ use crate::pb;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// Acks wait this long for more to acknowledge, milliseconds.
+/// Acks that somebody waits for wait this long for more to acknowledge, milliseconds; others ride on them or on a Ping.
 const ACK_DELAY_MS: u64 = 40;
 /// Unacknowledged before an ack goes at once; an eighth and a quarter of the server's window.
 const ACK_FRAMES: usize = WINDOW_FRAMES / 8;
@@ -42,6 +42,8 @@ pub(super) struct Disk {
     given_next: u64,
     acked_next: u64,
     ack_at_ms: Option<u64>,
+    /// First and last offset that has come and whose ack somebody waits for.
+    awaited: Option<(u64, u64)>,
     unacked_frames: usize,
     unacked_bytes: usize,
 }
@@ -60,6 +62,7 @@ impl Disk {
             given_next: 0,
             acked_next: 0,
             ack_at_ms: None,
+            awaited: None,
             unacked_frames: 0,
             unacked_bytes: 0,
         }
@@ -75,6 +78,7 @@ impl Disk {
 
     pub(super) fn disconnected(&mut self) {
         self.ack_at_ms = None;
+        self.awaited = None;
         self.unacked_frames = 0;
         self.unacked_bytes = 0;
     }
@@ -102,6 +106,12 @@ impl Disk {
     pub(super) fn count(&mut self, bytes: usize) {
         self.unacked_frames += 1;
         self.unacked_bytes += bytes;
+    }
+
+    /// Somebody waits for the ack of the frame that came with this offset.
+    pub(super) fn awaits(&mut self, offset: u64) {
+        let first = self.awaited.map_or(offset, |(first, _)| first);
+        self.awaited = Some((first, offset));
     }
 
     /// The sync is complete with this batch.
@@ -191,12 +201,13 @@ impl Session {
     }
 
     pub(super) fn plan_ack(&mut self, now: Now) {
-        if !self.welcomed() || self.ackable().is_none() {
+        let Some(next) = self.ackable().filter(|_| self.welcomed()) else {
             return;
-        }
+        };
+        let awaited = self.disk.awaited.is_some_and(|(first, _)| first < next);
         if self.disk.unacked_frames >= ACK_FRAMES || self.disk.unacked_bytes >= ACK_BYTES {
             self.ack();
-        } else {
+        } else if awaited {
             self.disk.ack_at_ms.get_or_insert(now.ms + ACK_DELAY_MS);
         }
     }
@@ -212,6 +223,8 @@ impl Session {
         self.disk.ack_at_ms = None;
         let next = self.ackable()?;
         self.disk.acked_next = next;
+        let left = self.disk.awaited.filter(|(_, last)| *last >= next);
+        self.disk.awaited = left.map(|(first, last)| (first.max(next), last));
         self.disk.unacked_frames = 0;
         self.disk.unacked_bytes = 0;
         Some(next - 1)

@@ -5,7 +5,7 @@ use super::links::{LinkState, REDIRECTS_MAX};
 use crate::client::outbox::Verdict;
 use crate::client::syncer::may_retry;
 use crate::client::types::{Effect, Mark, Now, PendingSend, Phase, Place, Refusal};
-use crate::frame::{ClientFrame, FrameError, FrameType, ServerFrame, split};
+use crate::frame::{ClientFrame, DeliverFlags, FrameError, FrameType, ServerFrame, split};
 use crate::ids::{ChatId, ClientMsgId, MessageId, Seq, UserId};
 use crate::limits::HEARTBEAT_MS_DEFAULT;
 use crate::message::{MessageRecord, MessageType};
@@ -95,6 +95,9 @@ impl Session {
         match frame {
             ServerFrame::Deliver(deliver) => {
                 self.disk.count(bytes);
+                if !deliver.flags.contains(DeliverFlags::ACK_LATER) {
+                    self.disk.awaits(deliver.offset);
+                }
                 self.check_line()?;
                 let place = Place::of(&deliver.record);
                 self.note(&deliver.record, now);
