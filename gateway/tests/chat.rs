@@ -2,7 +2,7 @@
 
 mod support;
 
-use hawser_protocol::frame::{ClientFrame, ServerFrame};
+use hawser_protocol::frame::{ClientFrame, DeliverFlags, ServerFrame};
 use hawser_protocol::pb;
 use std::time::Duration;
 use support::client::Target;
@@ -78,6 +78,7 @@ fn the_senders_other_device_gets_a_deliver_and_the_sending_one_a_result() {
     let deliver = tablet.deliver();
     assert_eq!(deliver.record.seq.0, result.seq);
     assert_eq!(deliver.record.sender_device.as_str(), "phone");
+    assert!(deliver.flags.contains(DeliverFlags::ACK_LATER));
     assert!(
         phone.quiet(Duration::from_millis(300)),
         "{:?}",

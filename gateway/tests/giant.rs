@@ -6,7 +6,7 @@ use hawser_engines::log::Topic;
 use hawser_gateway::config::Config;
 use hawser_gateway::counters::{Counter, Gauge};
 use hawser_gateway::node::NodeHandle;
-use hawser_protocol::frame::{ClientFrame, ServerFrame};
+use hawser_protocol::frame::{ClientFrame, DeliverFlags, ServerFrame};
 use hawser_protocol::ids::ChatId;
 use hawser_protocol::message::{MessageRecord, MessageType};
 use hawser_protocol::pb;
@@ -36,6 +36,8 @@ fn text(client: &mut Client, chat: &ChatId) -> Vec<u8> {
         ServerFrame::Deliver(d)
             if d.record.chat == *chat && d.record.message_type == MessageType::TEXT =>
         {
+            let later = d.flags.contains(DeliverFlags::ACK_LATER);
+            assert_eq!(later, chat.is_group(), "who waits for its ack");
             Some(d.record.body.to_vec())
         }
         _ => None,

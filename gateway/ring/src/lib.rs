@@ -12,6 +12,7 @@
 //!    while the socket is idle and pins no buffer.
 //! 2. [`Event::Readable`] → [`Ring::recv`] → [`Event::Received`] with bytes in a provided buffer, given back on drop.
 //! 3. [`Ring::send`] never waits: [`SendOutcome::WouldBlock`] → [`Ring::poll_writable`] → [`Event::Writable`].
+//!    Cheaper for what fits: [`Ring::put`] and [`Ring::post`], whose completions are told only where something is left over.
 //! 4. [`Ring::close`] cancels and closes; [`Event::Gone`] is the last event of the key.
 //!
 //! One thread turns: [`Ring::next_event`] until its budget is spent, then one [`Ring::submit`]. It parks either by
@@ -24,6 +25,7 @@ mod error;
 mod event;
 mod key;
 mod mailbox;
+mod outbox;
 mod ring;
 mod slots;
 mod waker;
@@ -34,6 +36,7 @@ pub use error::{Errno, RingError};
 pub use event::{Event, RecvOutcome, SendOutcome};
 pub use key::Key;
 pub use mailbox::{Full, Receiver, Sender, mailbox};
+pub use outbox::Piece;
 pub use ring::{Ring, RingConfig};
 pub use waker::Waker;
 pub use wheel::{TimerHandle, TimerWheel};

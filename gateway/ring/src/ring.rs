@@ -1,5 +1,7 @@
 //! The ring itself: submission, completion, and the operations on sockets.
 
+mod posts;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -11,11 +13,16 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::buffers::{Buffers, GROUP};
 use crate::key::{Key, Op, pack, unpack};
-use crate::slots::Slots;
+use crate::outbox::Outbox;
+use crate::slots::{InFlight, Slots};
 use crate::{Errno, Event, RecvOutcome, RingError, SendOutcome, Waker};
 
 /// Completions are taken from the kernel in batches of this many.
 const BATCH: usize = 256;
+
+/// Bytes and sends that wait for one submit.
+const OUTBOX_BYTES: usize = 256 << 10;
+const POSTED_MAX: usize = 1024;
 
 /// The key of the ring's own eventfd; its operation, not its index, tells it from a slot.
 const WAKE_KEY: Key = Key {
@@ -87,25 +94,26 @@ impl RingConfig {
 }
 
 /// A buffer on its way out; the kernel reads it until the completion.
-struct Sending {
-    buf: Vec<u8>,
-    from: usize,
+pub(super) struct Sending {
+    pub(super) buf: Vec<u8>,
+    pub(super) from: usize,
 }
 
 /// One io_uring with its table of sockets. Made and used in one thread (it is not `Send`).
 pub struct Ring {
     // The order of the fields matters: the io_uring is dropped before the memory that the kernel may touch.
-    uring: IoUring,
+    pub(super) uring: IoUring,
     buffers: Rc<Buffers>,
     /// The sends in flight; `free_sends` are the empty places.
     sends: Vec<Option<Sending>>,
     free_sends: Vec<u32>,
-    slots: Slots,
+    pub(super) outbox: Outbox,
+    pub(super) slots: Slots,
     waker: Waker,
     /// Completions taken from the kernel and not yet handed out.
-    batch: VecDeque<cqueue::Entry>,
+    pub(super) batch: VecDeque<cqueue::Entry>,
     /// Operations that found the submission queue full and the kernel unwilling; at most seven per socket.
-    overdue: VecDeque<squeue::Entry>,
+    pub(super) overdue: VecDeque<squeue::Entry>,
     /// `Gone` events that no completion brings.
     gone: VecDeque<Key>,
     files: u32,
@@ -153,6 +161,7 @@ impl Ring {
             buffers,
             sends: Vec::new(),
             free_sends: Vec::new(),
+            outbox: Outbox::new(OUTBOX_BYTES, POSTED_MAX),
             slots: Slots::new(config.files),
             waker,
             batch: VecDeque::with_capacity(BATCH),
@@ -257,7 +266,7 @@ impl Ring {
             return Err((buf, error));
         }
         let place = self.keep(Sending { buf, from });
-        self.slots.set_send(key, place);
+        self.slots.set_send(key, InFlight::Kept(place));
         let entry = opcode::Send::new(types::Fixed(key.index), at, len)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build();
@@ -311,10 +320,17 @@ impl Ring {
             let queue = self.uring.submission();
             (queue.is_empty(), queue.taskrun() || queue.cq_overflow())
         };
-        if idle && !pending {
-            return Ok(());
+        if !idle || pending {
+            tolerate(self.uring.submit())?;
         }
-        tolerate(self.uring.submit()).map(drop)
+        self.settle();
+        Ok(())
+    }
+
+    pub(super) fn close_if_quiet(&mut self, key: Key) {
+        if self.slots.is_closing(key) && self.slots.in_flight(key) == 0 {
+            self.push_close(key);
+        }
     }
 
     /// Submits, then blocks until at least one completion is there or `timeout` has passed. For threads that are
@@ -324,7 +340,7 @@ impl Ring {
     /// As [`Ring::submit`].
     pub fn submit_and_wait(&mut self, timeout: Duration) -> Result<(), RingError> {
         self.flush_overdue();
-        if self.has_events() {
+        if self.has_events() || !self.outbox.is_empty() {
             return self.submit();
         }
         let timespec = types::Timespec::from(timeout);
@@ -395,7 +411,7 @@ impl Ring {
         self.buffers.lent()
     }
 
-    fn begin(&mut self, key: Key, op: Op) -> Result<(), RingError> {
+    pub(super) fn begin(&mut self, key: Key, op: Op) -> Result<(), RingError> {
         if !self.slots.is_live(key) {
             return Err(RingError::Stale);
         }
@@ -405,7 +421,7 @@ impl Ring {
         Ok(())
     }
 
-    fn keep(&mut self, sending: Sending) -> u32 {
+    pub(super) fn keep(&mut self, sending: Sending) -> u32 {
         if let Some(place) = self.free_sends.pop() {
             self.sends[place as usize] = Some(sending);
             return place;
@@ -428,7 +444,7 @@ impl Ring {
     }
 
     /// Queues an entry; a full queue is submitted first.
-    fn push(&mut self, entry: squeue::Entry) {
+    pub(super) fn push(&mut self, entry: squeue::Entry) {
         if !self.overdue.is_empty() || !self.try_push(&entry) {
             self.overdue.push_back(entry);
             self.flush_overdue();
@@ -478,6 +494,9 @@ impl Ring {
             self.slots.end(key, op);
         }
         let live = self.slots.is_live(key);
+        if op == Op::Send {
+            self.keep_posted(key);
+        }
         let event = match op {
             Op::PollRead => live.then(|| self.readable(key, result, more)),
             Op::PollWrite => live.then(|| Event::Writable {
@@ -496,9 +515,7 @@ impl Ring {
                 return Some(Event::Gone { key });
             }
         };
-        if self.slots.is_closing(key) && self.slots.in_flight(key) == 0 {
-            self.push_close(key);
-        }
+        self.close_if_quiet(key);
         event
     }
 
@@ -514,7 +531,9 @@ impl Ring {
     }
 
     fn sent(&mut self, key: Key, result: i32) -> Option<Event> {
-        let place = self.slots.take_send(key)?;
+        let InFlight::Kept(place) = self.slots.take_send(key)? else {
+            return None;
+        };
         let Sending { buf, from } = self.sends[place as usize].take()?;
         self.free_sends.push(place);
         let outcome = match usize::try_from(result) {
@@ -614,11 +633,14 @@ fn build(config: &RingConfig) -> Result<IoUring, RingError> {
     if !uring.params().is_feature_nodrop() || !uring.params().is_feature_ext_arg() {
         return Err(RingError::Unsupported("lossless completion queues"));
     }
+    if !uring.params().is_feature_skip_cqe_on_success() {
+        return Err(RingError::Unsupported("silence about what succeeds"));
+    }
     Ok(uring)
 }
 
 /// A busy, interrupted or timed-out kernel is met again in the next turn.
-fn tolerate(result: io::Result<usize>) -> Result<usize, RingError> {
+pub(super) fn tolerate(result: io::Result<usize>) -> Result<usize, RingError> {
     result.or_else(|error| match error.raw_os_error() {
         Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME) => Ok(0),
         _ => Err(RingError::kernel("io_uring_enter", &error)),

@@ -4,12 +4,23 @@ use crate::key::{GENERATION_MASK, Key, Op};
 
 /// No send buffer is held for the slot.
 const NO_SEND: u32 = u32::MAX;
+/// Of a place among the posts, not the sends.
+const POSTED: u32 = 1 << 31;
+
+/// Where the bytes of a slot's send are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InFlight {
+    /// Among the ring's sends.
+    Kept(u32),
+    /// Among the posts of the next submit.
+    Posted(u32),
+}
 
 /// One slot, 12 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     generation: u32,
-    /// Where the ring holds the buffer of the send in flight.
+    /// Where the ring holds the bytes of the send in flight, as [`InFlight`] says.
     send: u32,
     /// Bits of [`Op`] that have no terminal completion yet.
     in_flight: u8,
@@ -99,13 +110,37 @@ impl Slots {
         self.slots[key.index as usize].closing = true;
     }
 
-    pub(crate) fn set_send(&mut self, key: Key, at: u32) {
-        self.slots[key.index as usize].send = at;
+    pub(crate) fn set_send(&mut self, key: Key, at: InFlight) {
+        self.slots[key.index as usize].send = match at {
+            InFlight::Kept(place) => place,
+            InFlight::Posted(place) => place | POSTED,
+        };
     }
 
-    pub(crate) fn take_send(&mut self, key: Key) -> Option<u32> {
-        let at = std::mem::replace(&mut self.slots[key.index as usize].send, NO_SEND);
-        (at != NO_SEND).then_some(at)
+    /// Where the bytes of the send in flight are; `None` for a stale key.
+    pub(crate) fn send_of(&self, key: Key) -> Option<InFlight> {
+        let slot = self.slot(key).filter(|slot| slot.send != NO_SEND)?;
+        Some(match slot.send & POSTED {
+            0 => InFlight::Kept(slot.send),
+            _ => InFlight::Posted(slot.send & !POSTED),
+        })
+    }
+
+    pub(crate) fn take_send(&mut self, key: Key) -> Option<InFlight> {
+        let at = self.send_of(key)?;
+        self.slots[key.index as usize].send = NO_SEND;
+        Some(at)
+    }
+
+    /// The post at this place has ended and left nothing over; false where it has, or has been told.
+    pub(crate) fn end_posted(&mut self, key: Key, place: u32) -> bool {
+        let posted = self.send_of(key) == Some(InFlight::Posted(place));
+        if posted {
+            let slot = &mut self.slots[key.index as usize];
+            slot.send = NO_SEND;
+            slot.in_flight &= !Op::Send.bit();
+        }
+        posted
     }
 
     /// The key's socket is adopted and not closing.

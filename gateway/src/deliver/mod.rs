@@ -7,3 +7,4 @@ pub(crate) mod past;
 pub(crate) mod prepared;
 pub mod receipts;
 pub mod replay;
+pub(crate) mod run;

@@ -5,12 +5,17 @@ use crate::reactor::inbox::Encoding;
 use crate::session::connection::Device;
 use crate::session::write;
 use bytes::Bytes;
-use hawser_protocol::frame::{self, DeliverFlags, ServerFrame, deliver_prefix};
+use hawser_protocol::frame::{
+    self, DELIVER_PREFIX_BYTES, DeliverFlags, ServerFrame, deliver_prefix,
+};
 use hawser_protocol::ids::{ChatId, ClientMsgId, Seq};
 use hawser_protocol::json;
 use hawser_protocol::pb;
 use hawser_protocol::record::{Addressed, DeliveryView, Recipients, RecordError, ViewKind};
 use hawser_protocol::shards::ShardTable;
+
+/// From so many recipients of one record on, their acknowledgements are nothing that its sender waits for.
+const ACK_LATER_FROM: usize = 64;
 
 /// See the module.
 pub(crate) struct Prepared<'a> {
@@ -44,6 +49,18 @@ enum Kind<'a> {
     },
     /// Nothing for clients.
     Control,
+}
+
+/// From so many listed recipients on, what they get is made once.
+pub(crate) const SHARED_FROM: usize = 4;
+
+/// Whom a message is for; see [`Prepared::audience`].
+pub(crate) struct Audience<'a> {
+    pub(crate) chat: &'a ChatId,
+    pub(crate) sender: &'a str,
+    pub(crate) flags: DeliverFlags,
+    /// As the record lists them; `None`: the members of the chat.
+    pub(crate) listed: Option<&'a str>,
 }
 
 /// What went out to one session.
@@ -98,6 +115,73 @@ impl<'a> Prepared<'a> {
             (ViewKind::Revoke(_) | ViewKind::Shard(_), _) => Kind::Control,
         };
         Ok(Self { offset, kind })
+    }
+
+    /// For whom and by whom it is, where all of them but its sender get the same bytes.
+    pub(crate) fn audience(&self) -> Option<Audience<'_>> {
+        let Kind::Message {
+            to, record, chat, ..
+        } = &self.kind
+        else {
+            return None;
+        };
+        let listed = match to.members() {
+            // Who is told of a change of the members is its own question.
+            Some(true) => return None,
+            Some(false) => None,
+            None => Some(to.recipients()),
+        };
+        let few = listed.is_some_and(|listed| listed.len() < SHARED_FROM);
+        if few || !to.envelopes().is_empty() {
+            return None;
+        }
+        Some(Audience {
+            chat,
+            sender: record.sender(),
+            flags: self.flags(false),
+            listed: listed.map(|listed| listed.text()),
+        })
+    }
+
+    /// Appends the binary WebSocket message that its [`Audience`] gets live. Returns the bytes that count.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> usize {
+        let Kind::Message { bytes, .. } = &self.kind else {
+            return 0;
+        };
+        let prefix = deliver_prefix(self.offset, self.flags(false), 0, bytes.len());
+        write::binary(&[&prefix, bytes], out)
+    }
+
+    /// The message record at the end of a message of [`Prepared::encode`], of which so many bytes count.
+    pub(crate) fn record_of(message: &[u8], bytes: usize) -> &[u8] {
+        let record = bytes.saturating_sub(DELIVER_PREFIX_BYTES);
+        let at = message.len().saturating_sub(record);
+        &message[at..]
+    }
+
+    /// Chat and seq that an ack of it delivers, for others than its sender.
+    pub(crate) fn delivers(&self) -> Option<(ChatId, Seq)> {
+        match &self.kind {
+            // A hundred thousand receipts of one message are nobody's to read.
+            Kind::Message {
+                to, record, chat, ..
+            } if to.members().is_none() => Some((chat.clone(), record.seq())),
+            _ => None,
+        }
+    }
+
+    /// Of a live message; `own`: to another device of its sender.
+    fn flags(&self, own: bool) -> DeliverFlags {
+        let later = match &self.kind {
+            Kind::Message { to, .. } => {
+                own || to.members().is_some() || to.recipients().len() >= ACK_LATER_FROM
+            }
+            _ => false,
+        };
+        match later {
+            true => DeliverFlags::ACK_LATER,
+            false => DeliverFlags::default(),
+        }
     }
 
     /// Hands out every user that it is for; `shards` knows who is in edge-sharded groups.
@@ -174,11 +258,10 @@ impl<'a> Prepared<'a> {
                 Some(written)
             }
             Kind::Message {
-                to,
-                bytes,
-                record,
-                chat,
+                to, bytes, record, ..
             } => {
+                let own = record.sender() == user;
+                let flags = flags.with(self.flags(own));
                 let envelope = to.envelope(user, id);
                 let bytes = match device.encoding {
                     Encoding::Binary => {
@@ -187,11 +270,9 @@ impl<'a> Prepared<'a> {
                     }
                     Encoding::Json => write::text(&json::deliver(at, flags, envelope, record), out),
                 };
-                // A hundred thousand receipts of one message are nobody's to read.
-                let told = record.sender() == user || to.members().is_some();
                 Some(Written {
                     bytes,
-                    message: (!told).then(|| (chat.clone(), record.seq())),
+                    message: self.delivers().filter(|_| !own),
                     answers: None,
                 })
             }

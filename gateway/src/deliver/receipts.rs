@@ -1,9 +1,9 @@
 //! Receipts on their way to the log: coalesced per user and chat, because a watermark says all
 //! that the ones before it said.
 
-use ahash::AHashMap;
 use hawser_protocol::ids::{ChatId, DeviceId, Seq, UserId};
 use hawser_protocol::record::SourceRecord;
+use indexmap::IndexMap;
 
 /// Watermarks that wait; at this many a flush is due at once. About 200 bytes each.
 pub const PENDING_MAX: usize = 16_384;
@@ -11,7 +11,7 @@ pub const PENDING_MAX: usize = 16_384;
 /// Watermarks of one core's users that the log has not been given.
 #[derive(Default)]
 pub struct PendingReceipts {
-    pending: AHashMap<(UserId, ChatId), Watermarks>,
+    pending: IndexMap<(UserId, ChatId), Watermarks, ahash::RandomState>,
 }
 
 struct Watermarks {
@@ -61,9 +61,7 @@ impl PendingReceipts {
 
     /// Takes one out, as the log wants it.
     pub fn pop(&mut self) -> Option<SourceRecord> {
-        let key = self.pending.keys().next()?.clone();
-        let marks = self.pending.remove(&key)?;
-        let (user, chat) = key;
+        let ((user, chat), marks) = self.pending.swap_remove_index(0)?;
         Some(SourceRecord::Receipt {
             user,
             device: marks.device,

@@ -26,6 +26,8 @@ pub struct ReplayRings {
     bytes: usize,
     bytes_max: usize,
     evicted: u64,
+    /// Used again by every record.
+    places: Vec<u32>,
 }
 
 struct Ring {
@@ -95,6 +97,7 @@ impl ReplayRings {
             bytes: 0,
             bytes_max,
             evicted: 0,
+            places: Vec::new(),
         }
     }
 
@@ -138,14 +141,16 @@ impl ReplayRings {
         }
         ring.end = offset + 1;
         let before = ring.line_bytes;
-        let lines: Box<[u32]> = lines.map(|name| ring.index(name, offset)).collect();
-        if lines.is_empty() {
+        self.places.clear();
+        self.places
+            .extend(lines.map(|name| ring.index(name, offset)));
+        if self.places.is_empty() {
             return;
         }
         let entry = Entry {
             offset,
             value: Bytes::copy_from_slice(value),
-            lines,
+            lines: Box::from(&self.places[..]),
         };
         self.bytes += entry.cost() + (ring.line_bytes - before);
         ring.entries.push_back(entry);

@@ -23,11 +23,8 @@ const RECORDS_PER_POLL: usize = 64;
 const RECORDS_PER_TURN: usize = 512;
 /// Records that one session reads from the ring before others have their turn.
 const RECORDS_PER_PULL: usize = 64;
-/// Sessions that a record is written to before it is sent to them: their state is in the cache still, and as many buffers
-/// do for any number.
-const FAN_OUT_AT_ONCE: usize = 256;
 /// While so many bytes wait to go out, nothing more is delivered.
-const WAITING_BYTES_MAX: usize = 128 << 10;
+pub(super) const WAITING_BYTES_MAX: usize = 128 << 10;
 /// To ask whether a user is in a giant group costs as much as so many steps through its members.
 const PRESENT_COST: usize = 6;
 /// One read of the log below the ring.
@@ -55,12 +52,10 @@ impl Reactor {
                 .poll(RECORDS_PER_POLL, now_ms, &mut records);
             left = left.saturating_sub(records.len());
             more |= self.polled(polled);
-            let mut waiting = records.len();
             for record in records.drain(..) {
-                waiting -= 1;
-                // What comes after it would go out with it.
-                self.delivery_record(at, &record, waiting == 0);
+                self.delivery_record(at, &record);
             }
+            self.finish_run(true);
             let partition = &mut self.partitions[at];
             let polled = partition
                 .typing
@@ -92,8 +87,7 @@ impl Reactor {
         false
     }
 
-    /// `last`: none is waiting behind it, for the same sessions.
-    fn delivery_record(&mut self, at: usize, record: &Record, last: bool) {
+    fn delivery_record(&mut self, at: usize, record: &Record) {
         let id = self.partitions[at].id;
         self.counters.inc(Counter::DeliveryRecords);
         let wall_ms = self.node.clock.wall_ms();
@@ -110,6 +104,10 @@ impl Reactor {
             let nobody = std::iter::empty();
             return self.replay.push(id, record.offset, &record.value, nobody);
         };
+        let joins = self.scratch.run.takes(&prepared);
+        if !joins {
+            self.finish_run(false);
+        }
         if let ViewKind::Shard(shard) = &view.kind {
             let shards = self.shards();
             let known = &mut self.partitions[at].shards;
@@ -126,23 +124,59 @@ impl Reactor {
         if let ViewKind::Revoke(revoke) = &view.kind {
             return self.revoke(revoke);
         }
-        let mut targets = std::mem::take(&mut self.scratch.targets);
-        self.targets(&prepared, &self.partitions[at].shards, &mut targets);
-        for some in targets.chunks(FAN_OUT_AT_ONCE) {
-            for session in some {
-                self.push(*session, &prepared);
-            }
-            if last && some.len() == FAN_OUT_AT_ONCE {
-                self.send_now();
-            }
+        let shards = &self.partitions[at].shards;
+        if joins {
+            self.scratch.run.add(&prepared);
+            return self.push_to_sender(&prepared);
         }
-        targets.clear();
+        if let Some(audience) = prepared.audience() {
+            let mut run = std::mem::take(&mut self.scratch.run);
+            run.begin(&prepared, self.rings.len());
+            let sender = Some(audience.sender);
+            run.for_sender = self.targets(&prepared, shards, sender, &mut run.targets);
+            run.add(&prepared);
+            self.scratch.run = run;
+            return self.push_to_sender(&prepared);
+        }
+        let mut targets = std::mem::take(&mut self.scratch.targets);
+        self.targets(&prepared, shards, None, &mut targets);
+        for session in targets.drain(..) {
+            self.push(session, &prepared);
+        }
         self.scratch.targets = targets;
     }
 
-    /// The sessions here that a record is for.
-    fn targets(&self, prepared: &Prepared<'_>, shards: &ShardTable, into: &mut Vec<SessionId>) {
-        let mut take = |present: &[Present]| into.extend(present.iter().map(|p| p.session));
+    /// A message that is fanned out with others is not the same for its sender's sessions: they get it at once, where it
+    /// is one of those of the run.
+    fn push_to_sender(&mut self, prepared: &Prepared<'_>) {
+        let Some(audience) = prepared.audience().filter(|_| self.scratch.run.for_sender) else {
+            return;
+        };
+        let mut targets = std::mem::take(&mut self.scratch.targets);
+        let present = self.users.sessions(audience.sender);
+        targets.extend(present.iter().map(|p| p.session));
+        for session in targets.drain(..) {
+            self.push(session, prepared);
+        }
+        self.scratch.targets = targets;
+    }
+
+    /// The sessions here that a record is for, but for those of one user. Returns whether that user is a recipient.
+    fn targets(
+        &self,
+        prepared: &Prepared<'_>,
+        shards: &ShardTable,
+        except: Option<&str>,
+        into: &mut Vec<SessionId>,
+    ) -> bool {
+        let mut found = false;
+        let mut take = |user: &str, present: &[Present]| {
+            if Some(user) == except {
+                found = true;
+            } else {
+                into.extend(present.iter().map(|p| p.session));
+            }
+        };
         // Of a giant group few may be here: a node that begins reads its past for nobody.
         let few = prepared
             .group()
@@ -152,11 +186,12 @@ impl Reactor {
                 .users
                 .iter()
                 .filter(|(user, _)| shards.has(chat, user.as_str(), seq, changed))
-                .for_each(|(_, present)| take(present)),
+                .for_each(|(user, present)| take(user.as_str(), present)),
             None => prepared
                 .recipients(shards)
-                .for_each(|user| take(self.users.sessions(user))),
+                .for_each(|user| take(user, self.users.sessions(user))),
         }
+        found
     }
 
     /// Gives a record that has just come to a session of one of its recipients.

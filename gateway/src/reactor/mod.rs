@@ -10,6 +10,7 @@ pub(crate) mod bench;
 mod bodies;
 pub(crate) mod core;
 mod delivery;
+mod fanout;
 mod frames;
 mod growing;
 pub(crate) mod guard;

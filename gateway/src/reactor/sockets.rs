@@ -7,13 +7,25 @@ use crate::session::SessionId;
 use crate::session::connection::{Begun, Connection, Role, Stage};
 use crate::session::output::Went;
 use hawser_protocol::server::{Action, UserRates};
-use hawser_ring::{Event, Key, RecvBuf, RecvOutcome, SendOutcome};
+use hawser_ring::{Event, Key, Piece, RecvBuf, RecvOutcome, SendOutcome};
+use hawser_wire::record::Layer;
 
 /// While so many bytes wait to go out, nothing more is received: a client that asks and does not
 /// read stops itself.
 const WAITING_BYTES_MAX: usize = 128 << 10;
 /// How long a peer may take to answer our close, milliseconds.
 const CLOSE_MS: u64 = 2_000;
+
+/// What became of bytes that were to be posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Posted {
+    /// They are in the ring.
+    Yes,
+    /// They are sealed, and go the other way.
+    Sealed,
+    /// They are as they were.
+    No,
+}
 
 impl Reactor {
     /// One completion.
@@ -181,23 +193,20 @@ impl Reactor {
     }
 
     fn sent(&mut self, id: SessionId, buffer: Vec<u8>, from: usize, outcome: SendOutcome) {
-        if let SendOutcome::Sent(bytes) = outcome {
-            self.counters.add(Counter::BytesOut, bytes as u64);
-        }
         let Some(mut connection) = self.take(id) else {
             self.pool.give(buffer);
             return;
         };
+        // What was posted has been counted.
+        if let SendOutcome::Sent(bytes) = outcome
+            && connection.output.in_flight()
+        {
+            self.counters.add(Counter::BytesOut, bytes as u64);
+        }
         let now_ms = self.node.clock.now_ms();
         let output = &mut connection.output;
         match output.sent(buffer, from, outcome, now_ms, &mut self.pool) {
-            Went::All => {
-                if connection.output.waiting() > 0 || !connection.is_open() {
-                    self.touch(&mut connection);
-                }
-                self.receive(&mut connection);
-                self.queue_if_behind(&mut connection);
-            }
+            Went::All => self.went(&mut connection),
             Went::Full => {
                 let polled = self.rings[usize::from(id.ring)].ring.poll_writable(id.key);
                 if polled.is_err() {
@@ -230,8 +239,45 @@ impl Reactor {
         self.dirty = dirty;
     }
 
+    /// Bytes have gone out, so that others may follow.
+    fn went(&mut self, connection: &mut Connection) {
+        if connection.output.waiting() > 0 || !connection.is_open() {
+            self.touch(connection);
+        }
+        self.receive(connection);
+        self.queue_if_behind(connection);
+    }
+
     fn send(&mut self, connection: &mut Connection) {
         let id = connection.id;
+        let ring = &self.rings[usize::from(id.ring)].ring;
+        if !connection.output.in_flight() && !ring.may_send(id.key) {
+            // Something of it was posted in this turn, or has come back: that goes first. One that is closed is dropped.
+            if ring.is_live(id.key) {
+                self.touch(connection);
+            }
+            return;
+        }
+        if let Some(bytes) = connection.output.postable() {
+            let mut sealed = std::mem::take(&mut self.scratch.sealed);
+            let posted = self.post(id, &mut connection.layer, bytes, &mut sealed, None);
+            match posted {
+                Posted::Yes => {
+                    connection.output.posted(&mut self.pool);
+                    self.went(connection);
+                }
+                Posted::Sealed => {
+                    connection.output.posted(&mut self.pool);
+                    connection.output.put_sealed(&sealed, &mut self.pool);
+                }
+                Posted::No => {}
+            }
+            self.scratch.sealed = sealed;
+            match posted {
+                Posted::Yes => return,
+                Posted::Sealed | Posted::No => {}
+            }
+        }
         let next = connection
             .output
             .next(&mut connection.layer, &mut self.pool);
@@ -247,6 +293,56 @@ impl Reactor {
             Ok(None) => self.shut_if_done(connection),
             Err(_) => self.drop_socket(connection),
         }
+    }
+
+    /// Seals bytes and posts them with the next submit. `piece`: the bytes themselves, where they are in the ring
+    /// already and need no seal.
+    pub(super) fn post(
+        &mut self,
+        id: SessionId,
+        layer: &mut Layer,
+        bytes: &[u8],
+        sealed: &mut Vec<u8>,
+        piece: Option<&mut Option<Piece>>,
+    ) -> Posted {
+        let ring = &mut self.rings[usize::from(id.ring)].ring;
+        let whole = match layer.is_tls() {
+            true => {
+                sealed.clear();
+                if layer.seal(bytes, sealed).is_err() {
+                    return Posted::No;
+                }
+                &sealed[..]
+            }
+            false => bytes,
+        };
+        let left = match layer.is_tls() {
+            true => Posted::Sealed,
+            false => Posted::No,
+        };
+        let mut fresh = None;
+        let piece = piece.filter(|_| !layer.is_tls()).unwrap_or(&mut fresh);
+        // Once more where the ring was full, or has forgotten the piece.
+        for _ in 0..2 {
+            let Some(it) = piece.or_else(|| ring.put(whole)) else {
+                return left;
+            };
+            *piece = Some(it);
+            match ring.post(id.key, it) {
+                Ok(()) => {
+                    self.counters.inc(Counter::SocketSends);
+                    self.counters.add(Counter::BytesOut, whole.len() as u64);
+                    return Posted::Yes;
+                }
+                Err(_) => {
+                    *piece = None;
+                    if ring.submit().is_err() {
+                        return left;
+                    }
+                }
+            }
+        }
+        left
     }
 
     /// While closing: once everything has gone out, our direction ends.

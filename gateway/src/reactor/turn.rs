@@ -13,6 +13,7 @@ use crate::deliver::cursors::CursorTable;
 use crate::deliver::partition::{Flagged, Partition};
 use crate::deliver::receipts::PendingReceipts;
 use crate::deliver::replay::ReplayRings;
+use crate::deliver::run::Run;
 use crate::node::shared::NodeShared;
 use crate::session::SessionId;
 use crate::session::connection::Connection;
@@ -61,6 +62,8 @@ impl SessionRing {
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) frame: Vec<u8>,
+    pub(super) sealed: Vec<u8>,
+    pub(super) run: Run,
     pub(super) cipher: Vec<u8>,
     pub(super) plain: Vec<u8>,
     pub(super) actions: Vec<Action>,

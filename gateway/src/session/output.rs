@@ -12,6 +12,8 @@ use hawser_wire::record::{Layer, RecordError};
 const SEAL_BYTES: usize = 64 << 10;
 /// The same for a socket that was full a moment ago.
 const SEAL_BYTES_SLOW: usize = 4 << 10;
+/// What is copied into the ring for its next submit rather than lent to it until a completion.
+pub(crate) const POST_BYTES_MAX: usize = SEAL_BYTES;
 
 /// See the module. An idle connection's is a null pointer.
 #[derive(Debug, Default)]
@@ -90,6 +92,30 @@ impl Output {
         }
     }
 
+    /// Nothing waits and nothing is in flight: bytes may go past it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.busy.is_none()
+    }
+
+    /// What waits, where it may be posted: it is small, nothing goes before it and the socket keeps up. Say
+    /// [`Output::posted`] once it is.
+    pub(crate) fn postable(&self) -> Option<&[u8]> {
+        let busy = self.busy.as_ref()?;
+        let waits = &busy.plain[busy.plain_at..];
+        let free = !busy.blocked && !busy.slow && busy.in_flight == 0 && busy.tail() == 0;
+        (free && (1..=POST_BYTES_MAX).contains(&waits.len())).then_some(waits)
+    }
+
+    /// All that waited is on its way, as far as anybody is told.
+    pub(crate) fn posted(&mut self, pool: &mut Pool) {
+        pool.give_busy(self.busy.take());
+    }
+
+    /// A send is in flight whose end will be told.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.busy.as_ref().is_some_and(|busy| busy.in_flight > 0)
+    }
+
     /// The next send: buffer and where to begin; `None` when there is nothing, or not yet.
     ///
     /// # Errors
@@ -109,7 +135,7 @@ impl Output {
         Ok(next)
     }
 
-    /// A send has ended; `buffer` is the one that `next` gave, from `from` on.
+    /// A send has ended; `buffer` is the one that `next` gave, from `from` on, or what was posted and did not all go.
     pub(crate) fn sent(
         &mut self,
         buffer: Vec<u8>,
@@ -118,11 +144,7 @@ impl Output {
         now_ms: u64,
         pool: &mut Pool,
     ) -> Went {
-        let Some(busy) = &mut self.busy else {
-            debug_assert!(false, "a send in flight is not idle");
-            pool.give(buffer);
-            return Went::Broken;
-        };
+        let busy = self.busy.get_or_insert_with(|| pool.take_busy());
         let went = busy.sent(buffer, from, outcome, now_ms, pool);
         if went == Went::All && busy.is_idle() {
             pool.give_busy(self.busy.take());
