@@ -11,6 +11,7 @@ use hawser_gateway::bench::{BenchCore, BenchSession};
 use hawser_protocol::frame::{Ack, ClientFrame};
 use hawser_protocol::ids::{DeviceId, Seq, UserId};
 use hawser_protocol::json;
+use hawser_protocol::message::Envelope;
 use hawser_protocol::record::{Audience, DeliveryKind, DeliveryRecord};
 use hawser_wire::record::Layer;
 use hawser_wire::ws::{Data, OpCode, encode};
@@ -145,6 +146,20 @@ struct Client {
     sealed: Vec<u8>,
 }
 
+/// The messages that go to all sessions.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Shape {
+    /// The sessions are on JSON.
+    pub(crate) json: bool,
+    /// Each has an envelope of its own: no two get the same bytes.
+    pub(crate) envelopes: bool,
+    /// Bytes of the body.
+    pub(crate) body: usize,
+}
+
+/// Bytes of an envelope.
+const ENVELOPE_BYTES: usize = 64;
+
 /// See the module.
 pub(crate) struct Edge {
     /// The core.
@@ -152,23 +167,21 @@ pub(crate) struct Edge {
     log: Arc<MemoryLog>,
     clients: Vec<Client>,
     users: Vec<UserId>,
-    json: bool,
-    body: usize,
+    shape: Shape,
     offset: u64,
     record: Bytes,
     _keys: tempfile::TempDir,
 }
 
 impl Edge {
-    /// A core with a live session for each of these connections (client's end, server's end), and messages with a body of so
-    /// many bytes to come.
+    /// A core with a live session for each of these connections (client's end, server's end), and messages of this shape to
+    /// come.
     ///
     /// # Errors
     /// It cannot be made, or a session does not become live.
     pub(crate) fn new(
         connections: impl Iterator<Item = Result<(Layer, Layer), Failed>>,
-        json: bool,
-        body: usize,
+        shape: Shape,
     ) -> Result<Self, Failed> {
         // A handshake takes long under callgrind: all before the first session waits for its heartbeat.
         let connections: Vec<_> = connections.collect::<Result<_, _>>()?;
@@ -176,14 +189,17 @@ impl Edge {
         let issuer = Issuer::open(keys.path())?;
         let verifier = Verifier::new(issuer.auth_settings(None))?;
         let log = Arc::new(MemoryLog::default());
-        let record_bytes = body + RECORD_BYTES + connections.len() * RECIPIENT_BYTES;
+        let recipient_bytes = match shape.envelopes {
+            true => 2 * RECIPIENT_BYTES + ENVELOPE_BYTES,
+            false => RECIPIENT_BYTES,
+        };
+        let record_bytes = shape.body + RECORD_BYTES + connections.len() * recipient_bytes;
         let mut edge = Self {
             core: BenchCore::new(log.clone(), verifier, KEPT_RECORDS * record_bytes)?,
             log,
             clients: Vec::new(),
             users: Vec::new(),
-            json,
-            body,
+            shape,
             offset: 0,
             record: Bytes::new(),
             _keys: keys,
@@ -214,7 +230,7 @@ impl Edge {
         let socket = self.core.join(BenchSession {
             user: user.clone(),
             device: DeviceId::new("phone")?,
-            json: self.json,
+            json: self.shape.json,
             layer: server,
             expires_at_ms: u64::MAX,
         })?;
@@ -230,7 +246,14 @@ impl Edge {
 
     /// Writes anew, for all who have joined, what [`Edge::append`] appends.
     fn write_record(&mut self) -> Result<(), Failed> {
-        let message = record(self.body)?;
+        let message = record(self.shape.body)?;
+        let phone = DeviceId::new("phone")?;
+        let envelopes = self.users.iter().map(|user| Envelope {
+            user: user.clone(),
+            device: phone.clone(),
+            bytes: Bytes::from_static(&[7; ENVELOPE_BYTES]),
+        });
+        let envelopes = envelopes.filter(|_| self.shape.envelopes).collect();
         let record = DeliveryRecord {
             source_partition: 3,
             // A record without a source is never a duplicate.
@@ -239,7 +262,7 @@ impl Edge {
             kind: DeliveryKind::Message {
                 recipients: Audience::Listed(self.users.clone()),
                 record: message.encode(),
-                envelopes: Vec::new(),
+                envelopes,
                 sender_entry: None,
             },
         };
@@ -307,13 +330,13 @@ impl Edge {
                     Ok(0) => return Err("a connection has ended".into()),
                     Ok(n) => all += n,
                     Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
-                    Err(_) if all > self.body => break,
+                    Err(_) if all > self.shape.body => break,
                     Err(_) if pauses == PAUSES_MAX => {
                         return Err(format!("{all} bytes came").into());
                     }
                     Err(_) => pauses += 1,
                 }
-                if all <= self.body {
+                if all <= self.shape.body {
                     std::thread::sleep(PAUSE);
                 }
             }
@@ -329,7 +352,7 @@ impl Edge {
         let offset = self.offset - 1;
         let ack = ClientFrame::Ack(Ack { offset });
         let mut frame = Vec::new();
-        let kind = match self.json {
+        let kind = match self.shape.json {
             true => {
                 frame.extend_from_slice(json::encode_client(&ack).as_bytes());
                 Data::Text

@@ -3,7 +3,7 @@
 
 use crate::case::{Case, Failed, counted_by_callgrind};
 use crate::codec::BODIES;
-use crate::edge::Edge;
+use crate::edge::{Edge, Shape};
 use crate::wire::Ends;
 use hawser_wire::record::Layer;
 
@@ -16,50 +16,60 @@ const SEALED: [u32; 2] = [20, 120];
 /// A piece of a turn, and what there is of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Piece {
-    /// The record is read and written for each recipient.
+    /// The record is read, written, sealed and posted for each recipient; where no two get the same, only written.
     Deliver,
-    /// What waits is sealed and queued in the ring.
+    /// What waits is sealed and posted.
     Flush,
-    /// The sends have ended: buffers come back.
-    Sent,
     /// Each recipient's ack is received, opened, read and noted.
     Ack,
 }
 
 pub(crate) fn cases() -> Vec<Case> {
+    let small = Shape {
+        body: 200,
+        ..Shape::default()
+    };
+    let json = Shape {
+        json: true,
+        ..small
+    };
+    let own = Shape {
+        envelopes: true,
+        ..small
+    };
     let mut all = vec![
-        plain("fanout/deliver_json_200b", Piece::Deliver, true, 200),
-        plain("fanout/sent", Piece::Sent, false, 200),
-        sealed("fanout/ack_tls", Piece::Ack, 200),
+        plain("fanout/deliver_json_200b", Piece::Deliver, json),
+        plain("fanout/deliver_own_200b", Piece::Deliver, own),
+        plain("fanout/flush_own_200b", Piece::Flush, own),
+        sealed("fanout/flush_tls_own_200b", Piece::Flush, own),
+        sealed("fanout/ack_tls", Piece::Ack, small),
         welcome(),
     ];
     for (name, body) in BODIES {
+        let shape = Shape { body, ..small };
+        let deliver = |tls: &str| format!("fanout/deliver_{tls}{name}");
         all.extend([
-            plain(
-                &format!("fanout/deliver_{name}"),
-                Piece::Deliver,
-                false,
-                body,
-            ),
-            plain(&format!("fanout/flush_{name}"), Piece::Flush, false, body),
-            sealed(&format!("fanout/flush_tls_{name}"), Piece::Flush, body),
+            plain(&deliver(""), Piece::Deliver, shape),
+            sealed(&deliver("tls_"), Piece::Deliver, shape),
         ]);
     }
     all
 }
 
-fn plain(name: &str, piece: Piece, json: bool, body: usize) -> Case {
-    Case::one_more(name, PLAIN, ROUNDS, move |many| {
+fn plain(name: &str, piece: Piece, shape: Shape) -> Case {
+    // The envelopes of one record have a bound.
+    let sizes = if shape.envelopes { SEALED } else { PLAIN };
+    Case::one_more(name, sizes, ROUNDS, move |many| {
         let connections = (0..many).map(|_| Ok((Layer::Plain, Layer::Plain)));
-        count_rounds(Edge::new(connections, json, body)?, piece)
+        count_rounds(Edge::new(connections, shape)?, piece)
     })
 }
 
-fn sealed(name: &str, piece: Piece, body: usize) -> Case {
+fn sealed(name: &str, piece: Piece, shape: Shape) -> Case {
     let case = Case::one_more(name, SEALED, ROUNDS, move |many| {
         let ends = Ends::new()?;
         let connections = (0..many).map(|_| ends.establish());
-        count_rounds(Edge::new(connections, false, body)?, piece)
+        count_rounds(Edge::new(connections, shape)?, piece)
     });
     case.by_processor()
 }
@@ -72,7 +82,7 @@ fn count_rounds(mut edge: Edge, piece: Piece) -> Result<(), Failed> {
         edge.came_to_all(before)?;
         step(piece, Piece::Flush, || edge.core.flush());
         edge.core.submit();
-        step(piece, Piece::Sent, || edge.sent());
+        edge.sent();
         edge.read()?;
         edge.acknowledge()?;
         let mut heard = Ok(());
@@ -94,8 +104,10 @@ fn welcome() -> Case {
     Case::one_more("edge/welcome", [20, 120], 1, |many| {
         let mut edge = Edge::new(
             std::iter::once(Ok((Layer::Plain, Layer::Plain))),
-            false,
-            200,
+            Shape {
+                body: 200,
+                ..Shape::default()
+            },
         )?;
         for n in 1..=many as usize {
             let mut joined = Ok(());

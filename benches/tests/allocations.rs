@@ -7,7 +7,7 @@
 #[path = "../instructions/edge.rs"]
 mod edge;
 
-use edge::{Edge, Failed};
+use edge::{Edge, Failed, Shape};
 use hawser_benches::{configs, handshake};
 use hawser_wire::record::{Layer, compact_client, compact_server};
 use std::sync::Arc;
@@ -65,7 +65,11 @@ fn blocks(variant: &Variant, sessions: usize, allowed: [u64; 2]) -> Result<(), F
         true => handshake(&client, &server),
         false => Ok((Layer::Plain, Layer::Plain)),
     });
-    let mut edge = Edge::new(connections, false, variant.body)?;
+    let shape = Shape {
+        body: variant.body,
+        ..Shape::default()
+    };
+    let mut edge = Edge::new(connections, shape)?;
     let place = format!("{}/allocations.json", env!("CARGO_TARGET_TMPDIR"));
     let counting = dhat::Profiler::builder().testing().file_name(place);
     let _counting = counting.trim_backtraces(None).build();

@@ -4,6 +4,7 @@
 use crate::reactor::inbox::Encoding;
 use crate::session::connection::Device;
 use crate::session::write;
+use ahash::AHashMap;
 use bytes::Bytes;
 use hawser_protocol::frame::{
     self, DELIVER_PREFIX_BYTES, DeliverFlags, ServerFrame, deliver_prefix,
@@ -21,6 +22,8 @@ const ACK_LATER_FROM: usize = 64;
 pub(crate) struct Prepared<'a> {
     pub(crate) offset: u64,
     kind: Kind<'a>,
+    /// Envelopes by user and device, where many look for theirs.
+    envelopes: Option<AHashMap<(&'a str, &'a str), &'a [u8]>>,
 }
 
 enum Kind<'a> {
@@ -114,7 +117,11 @@ impl<'a> Prepared<'a> {
             },
             (ViewKind::Revoke(_) | ViewKind::Shard(_), _) => Kind::Control,
         };
-        Ok(Self { offset, kind })
+        Ok(Self {
+            offset,
+            kind,
+            envelopes: None,
+        })
     }
 
     /// For whom and by whom it is, where all of them but its sender get the same bytes.
@@ -181,6 +188,27 @@ impl<'a> Prepared<'a> {
         match later {
             true => DeliverFlags::ACK_LATER,
             false => DeliverFlags::default(),
+        }
+    }
+
+    /// So many sessions will look for their envelope: each finds it at once.
+    pub(crate) fn expect(&mut self, sessions: usize) {
+        if let Kind::Message { to, .. } = &self.kind
+            && sessions >= SHARED_FROM
+            && !to.envelopes().is_empty()
+        {
+            let mut all = AHashMap::new();
+            for entry in to.envelopes().iter() {
+                all.entry((entry.user, entry.device)).or_insert(entry.bytes);
+            }
+            self.envelopes = Some(all);
+        }
+    }
+
+    fn envelope(&self, to: &Addressed<'a>, user: &str, device: &str) -> &'a [u8] {
+        match &self.envelopes {
+            Some(all) => all.get(&(user, device)).copied().unwrap_or_default(),
+            None => to.envelope(user, device),
         }
     }
 
@@ -262,7 +290,7 @@ impl<'a> Prepared<'a> {
             } => {
                 let own = record.sender() == user;
                 let flags = flags.with(self.flags(own));
-                let envelope = to.envelope(user, id);
+                let envelope = self.envelope(to, user, id);
                 let bytes = match device.encoding {
                     Encoding::Binary => {
                         let prefix = deliver_prefix(at, flags, envelope.len(), bytes.len());

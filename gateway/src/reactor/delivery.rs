@@ -99,7 +99,7 @@ impl Reactor {
             let prepared = Prepared::new(record.offset, &view, found.record())?;
             Ok((view, prepared))
         });
-        let Ok((view, prepared)) = prepared else {
+        let Ok((view, mut prepared)) = prepared else {
             self.counters.inc(Counter::DeliveryBad);
             let nobody = std::iter::empty();
             return self.replay.push(id, record.offset, &record.value, nobody);
@@ -140,6 +140,7 @@ impl Reactor {
         }
         let mut targets = std::mem::take(&mut self.scratch.targets);
         self.targets(&prepared, shards, None, &mut targets);
+        prepared.expect(targets.len());
         for session in targets.drain(..) {
             self.push(session, &prepared);
         }

@@ -261,21 +261,15 @@ impl Reactor {
         if let Some(bytes) = connection.output.postable() {
             let mut sealed = std::mem::take(&mut self.scratch.sealed);
             let posted = self.post(id, &mut connection.layer, bytes, &mut sealed, None);
-            match posted {
-                Posted::Yes => {
-                    connection.output.posted(&mut self.pool);
-                    self.went(connection);
-                }
-                Posted::Sealed => {
-                    connection.output.posted(&mut self.pool);
-                    connection.output.put_sealed(&sealed, &mut self.pool);
-                }
-                Posted::No => {}
+            if posted != Posted::No {
+                connection.output.posted(&mut self.pool);
+            }
+            if posted == Posted::Sealed {
+                connection.output.put_sealed(&sealed, &mut self.pool);
             }
             self.scratch.sealed = sealed;
-            match posted {
-                Posted::Yes => return,
-                Posted::Sealed | Posted::No => {}
+            if posted == Posted::Yes {
+                return self.went(connection);
             }
         }
         let next = connection
