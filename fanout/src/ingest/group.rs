@@ -296,10 +296,13 @@ fn replay(
         }
     }
     plan.groups.extend(shown(place, chat, group, &touched));
+    let previous = memory.head_before(chat, place.seq, store)?;
     let head = ChatHead {
         seq: place.seq,
         ordinal: row.ordinal,
     };
     memory.accepted(chat, head);
+    // A receipt that covers it is told to its author, as the first time.
+    memory.concern().wrote(chat, previous.seq, place.seq, actor);
     Ok(plan)
 }
