@@ -107,7 +107,7 @@ impl Answers {
             ToControl::ClosePartition(partition) => drop(partition),
             ToControl::FetchBody(fetch) => self.fetch_body(&fetch),
             // Not questions.
-            ToControl::Came { .. } | ToControl::Left { .. } | ToControl::Http(_) => {}
+            ToControl::Presence(_) | ToControl::Http(_) => {}
         }
     }
 
@@ -175,10 +175,7 @@ impl Answers {
             ToControl::ClosePartition(partition) => drop(partition),
             ToControl::FetchBody(fetch) => self.tell_fetched(fetch.key, &Fetched::Failed),
             // The first things to be shed, without a word.
-            ToControl::Typing { .. }
-            | ToControl::Came { .. }
-            | ToControl::Left { .. }
-            | ToControl::Http(_) => {}
+            ToControl::Typing { .. } | ToControl::Presence(_) | ToControl::Http(_) => {}
         }
     }
 

@@ -44,16 +44,8 @@ pub(crate) enum ToControl {
         /// No longer.
         stopped: bool,
     },
-    /// A user's first session on a core opened.
-    Came {
-        /// Who.
-        user: UserId,
-    },
-    /// A user's last session on a core closed.
-    Left {
-        /// Who.
-        user: UserId,
-    },
+    /// Users whose first session on a core opened (true), or whose last one closed.
+    Presence(Vec<(UserId, bool)>),
     /// Read the delivery log below a replay ring; answered by `ToCore::Replay`, always.
     ReadLog {
         /// To be answered there.

@@ -128,8 +128,14 @@ impl State {
     fn take(&mut self, message: ToControl) {
         let now_ms = self.node.clock.now_ms();
         match message {
-            ToControl::Came { user } => self.online.came(user, now_ms),
-            ToControl::Left { user } => self.online.left(&user, now_ms),
+            ToControl::Presence(users) => {
+                for (user, came) in users {
+                    match came {
+                        true => self.online.came(user, now_ms),
+                        false => self.online.left(&user, now_ms),
+                    }
+                }
+            }
             ToControl::Http(connection) => self.serve(connection),
             question => self.ask(question),
         }

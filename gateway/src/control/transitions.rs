@@ -52,10 +52,27 @@ impl Transitions {
     pub(crate) fn forward(&mut self, cores: &[Sender<ToCore>], counters: &CoreCounters) {
         let mut again = false;
         for consumer in &mut self.consumers {
-            let taken = consumer.poll(CHANGES_PER_LOOK, &mut |record| {
-                let change = EphemeralRecord::decode(&record.value);
-                change.into_iter().for_each(|c| tell(&c, cores, counters));
-            });
+            let mut changed = Vec::new();
+            let taken = consumer.poll(
+                CHANGES_PER_LOOK,
+                &mut |record| match EphemeralRecord::decode(&record.value) {
+                    Ok(EphemeralRecord::Presence {
+                        user,
+                        state,
+                        last_seen_ms,
+                    }) => changed.push((user, presence(state, last_seen_ms))),
+                    Ok(EphemeralRecord::Served(served)) => {
+                        let served = || ToCore::Served(Box::new(served.clone()));
+                        tell(served, 1, cores, counters);
+                    }
+                    Ok(EphemeralRecord::Typing { .. }) | Err(_) => {}
+                },
+            );
+            if !changed.is_empty() {
+                let changed: Arc<[_]> = changed.into();
+                let letter = || ToCore::PresenceChanged(changed.clone());
+                tell(letter, changed.len(), cores, counters);
+            }
             match taken {
                 Ok(taken) => again |= taken == CHANGES_PER_LOOK,
                 // What is gone was presence: go on with what comes.
@@ -69,29 +86,24 @@ impl Transitions {
     }
 }
 
-/// Tells every core.
-fn tell(change: &EphemeralRecord, cores: &[Sender<ToCore>], counters: &CoreCounters) {
+fn presence(state: EphemeralPresence, last_seen_ms: u64) -> Presence {
+    match state {
+        EphemeralPresence::Unknown => Presence::Unknown,
+        EphemeralPresence::Online => Presence::Online,
+        EphemeralPresence::Offline => Presence::Offline { last_seen_ms },
+    }
+}
+
+/// Gives every core a letter with so many changes in it.
+fn tell(
+    letter: impl Fn() -> ToCore,
+    changes: usize,
+    cores: &[Sender<ToCore>],
+    counters: &CoreCounters,
+) {
     for core in cores {
-        let letter = match change {
-            EphemeralRecord::Presence {
-                user,
-                state,
-                last_seen_ms,
-            } => ToCore::PresenceChanged {
-                user: user.clone(),
-                state: match state {
-                    EphemeralPresence::Unknown => Presence::Unknown,
-                    EphemeralPresence::Online => Presence::Online,
-                    EphemeralPresence::Offline => Presence::Offline {
-                        last_seen_ms: *last_seen_ms,
-                    },
-                },
-            },
-            EphemeralRecord::Served(served) => ToCore::Served(Box::new(served.clone())),
-            EphemeralRecord::Typing { .. } => return,
-        };
-        if core.try_send(letter).is_err() {
-            counters.inc(Counter::PresenceShed);
+        if core.try_send(letter()).is_err() {
+            counters.add(Counter::PresenceShed, changes as u64);
         }
     }
 }

@@ -25,6 +25,9 @@ use std::os::fd::OwnedFd;
 /// An echo connection that says nothing for so long is closed, milliseconds.
 pub(super) const ECHO_IDLE_MS: u64 = 300_000;
 
+/// Who comes and goes is told at most so often, milliseconds: in a storm that is a batch, and not a wake-up for each.
+const TELL_MS: u64 = 200;
+
 impl Reactor {
     /// Takes a connection into a ring and begins to serve it.
     pub(crate) fn arrive(&mut self, arriving: Arriving) {
@@ -349,17 +352,25 @@ impl Reactor {
         self.leave_partition(partition);
     }
 
-    /// Tells the control thread that a user came or went; what it has no room for is told later.
+    /// A user came or went: the control thread is told at once, or with those who come within a while of the last ones.
     pub(super) fn tell(&mut self, user: UserId, came: bool) {
-        let message = if came {
-            ToControl::Came { user: user.clone() }
-        } else {
-            ToControl::Left { user: user.clone() }
-        };
-        if self.node.to_control(message) {
-            self.untold.remove(&user);
-        } else {
-            self.untold.insert(user, came);
+        self.untold.insert(user, came);
+        let now_ms = self.node.clock.now_ms();
+        if now_ms >= self.tell_at_ms {
+            self.tell_all(now_ms);
+        }
+    }
+
+    /// Tells the control thread who came and went; what it has no room for is told later.
+    pub(super) fn tell_all(&mut self, now_ms: u64) {
+        if self.untold.is_empty() {
+            return;
+        }
+        self.tell_at_ms = now_ms + TELL_MS;
+        let all = self.untold.iter();
+        let all: Vec<_> = all.map(|(user, came)| (user.clone(), *came)).collect();
+        if self.node.to_control(ToControl::Presence(all)) {
+            self.untold.clear();
         }
     }
 }

@@ -18,6 +18,7 @@ use hawser_protocol::server::{Body, Fetched};
 use hawser_wire::record::Layer;
 use hawser_wire::ws;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 /// A message into a core.
 pub(crate) enum ToCore {
@@ -37,13 +38,8 @@ pub(crate) enum ToCore {
         /// In any order.
         states: Vec<(UserId, Presence)>,
     },
-    /// A user came or went, anywhere in the cluster.
-    PresenceChanged {
-        /// Who.
-        user: UserId,
-        /// New state; when last seen is inside it.
-        state: Presence,
-    },
+    /// Users who came or went, anywhere in the cluster, and their new states; when last seen is inside it.
+    PresenceChanged(Arc<[(UserId, Presence)]>),
     /// A node serves a device as a guest; maybe this one.
     Served(Box<Served>),
     /// Answer to `ToControl::ReadLog`.

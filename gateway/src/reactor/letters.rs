@@ -38,13 +38,19 @@ impl Reactor {
                     reactor.reply(connection, &presence(&user, state));
                 }
             }),
-            ToCore::PresenceChanged { .. } if self.node.pressure() > Pressure::None => {
-                self.counters.inc(Counter::PresenceShed);
+            ToCore::PresenceChanged(users) if self.node.pressure() > Pressure::None => {
+                self.counters.add(Counter::PresenceShed, users.len() as u64);
             }
-            ToCore::PresenceChanged { user, state } => {
-                let frame = presence(&user, state);
-                for session in self.users.watchers(user.as_str()).to_vec() {
-                    self.signal(session, &frame, |_| true);
+            ToCore::PresenceChanged(users) => {
+                for (user, state) in &*users {
+                    let watchers = self.users.watchers(user.as_str()).to_vec();
+                    if watchers.is_empty() {
+                        continue;
+                    }
+                    let frame = presence(user, *state);
+                    for session in watchers {
+                        self.signal(session, &frame, |_| true);
+                    }
                 }
             }
             ToCore::Served(served) => self.served_elsewhere(&served),

@@ -125,10 +125,7 @@ impl Reactor {
         self.tick_at_ms = now_ms + RECEIPTS_MS;
         self.follow_growth();
         self.flush_records(false);
-        let untold: Vec<_> = self.untold.iter().map(|(u, c)| (u.clone(), *c)).collect();
-        for (user, came) in untold {
-            self.tell(user, came);
-        }
+        self.tell_all(now_ms);
         if self.last_call_at_ms.is_some_and(|at| now_ms >= at) {
             self.last_call();
         }

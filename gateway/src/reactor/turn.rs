@@ -108,8 +108,9 @@ pub(crate) struct Reactor {
     pub(super) shape: Shape,
     /// When sessions that belong to other cores are closed.
     pub(super) strays_at_ms: Option<u64>,
-    /// Users whose coming (or going) the control thread had no room for.
+    /// Users whose coming (or going) the control thread has not been told, and when it may be.
     pub(super) untold: AHashMap<UserId, bool>,
+    pub(super) tell_at_ms: u64,
     /// Clients that were told when to come again.
     pub(super) promises: Promises,
     /// Makes hashes of who a client is that nobody can aim at.
@@ -194,6 +195,7 @@ impl Reactor {
             shape: node.log.shape(Topic::Delivery),
             strays_at_ms: None,
             untold: AHashMap::new(),
+            tell_at_ms: 0,
             promises: Promises::default(),
             client_hash: ahash::RandomState::new(),
             waiting: 0,
