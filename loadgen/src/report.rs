@@ -4,9 +4,24 @@ use crate::check::Findings;
 use crate::usage::{Cpu, Sample};
 use hawser_protocol::codes::ErrorCode;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+/// Bounds of a histogram, nanoseconds, and its significant digits.
+const LEAST_NS: u64 = 1_000;
+const MOST_NS: u64 = 600_000_000_000;
+const DIGITS: u8 = 3;
+/// Head of the V2 format: cookie, bytes of counts, offset, digits (4 bytes each), least, most, ratio (8 bytes each).
+const PACKED_HEAD: usize = 40;
+/// Nine bytes of ones are no count; the library's arithmetic ends there.
+const NO_COUNT: [u8; 9] = [0xff; 9];
+
+/// Why bytes are no histogram of ours: the peer's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no histogram of 1 µs to 10 minutes in the V2 format")]
+pub struct NoHistogram;
 
 /// Latencies of one kind, nanoseconds, 1 µs to 10 minutes, three significant digits.
 #[derive(Debug, Clone)]
@@ -24,7 +39,7 @@ impl Latency {
     pub fn new() -> Self {
         // Bounds are constants that hdrhistogram accepts.
         Self(
-            Histogram::new_with_bounds(1_000, 600_000_000_000, 3)
+            Histogram::new_with_bounds(LEAST_NS, MOST_NS, DIGITS)
                 .unwrap_or_else(|_| unreachable!("constant bounds")),
         )
     }
@@ -38,6 +53,33 @@ impl Latency {
     pub fn add(&mut self, other: &Self) {
         // Same bounds, so this cannot fail.
         let _ = self.0.add(&other.0);
+    }
+
+    /// In HdrHistogram's V2 format: as long as what was recorded is varied, some 200 KB at most.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        // Only a count above 2^63 could not be written.
+        let _ = V2Serializer::new().serialize(&self.0, &mut out);
+        out
+    }
+
+    /// Reads what [`Latency::pack`] wrote.
+    ///
+    /// # Errors
+    /// The bytes are none, or a histogram of other bounds.
+    pub fn unpack(bytes: &[u8]) -> Result<Self, NoHistogram> {
+        let own = Self::new().pack();
+        let (head, counts) = bytes.split_at_checked(PACKED_HEAD).ok_or(NoHistogram)?;
+        // All but how many bytes of counts follow, which is what follows.
+        let is_own = head[..4] == own[..4] && head[8..] == own[8..PACKED_HEAD];
+        let is_whole = u32::try_from(counts.len()).is_ok_and(|len| head[4..8] == len.to_be_bytes());
+        let is_counts = !counts.windows(NO_COUNT.len()).any(|nine| nine == NO_COUNT);
+        if !is_own || !is_whole || !is_counts {
+            return Err(NoHistogram);
+        }
+        let read = Deserializer::new().deserialize(&mut &*bytes);
+        read.map(Self).map_err(|_| NoHistogram)
     }
 
     /// For a plot of quantiles: (one in so many is slower, milliseconds), as far as the samples go; empty without any.
@@ -360,6 +402,62 @@ mod tests {
                 && (q.max_ms - 100.0).abs() < 0.2,
             "{q:?}"
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn percentiles_of_packed_and_merged_histograms_are_those_of_the_union(
+            parts in proptest::collection::vec(proptest::collection::vec(0_u64..700_000_000_000, 0..200), 1..5)
+        ) {
+            let (mut union, mut merged) = (Latency::new(), Latency::new());
+            for part in &parts {
+                let mut one = Latency::new();
+                part.iter().for_each(|ns| one.record(*ns));
+                part.iter().for_each(|ns| union.record(*ns));
+                merged.add(&Latency::unpack(&one.pack()).expect("ours"));
+            }
+            let (of_union, of_merged) = (union.summary(), merged.summary());
+            assert_eq!(of_merged, of_union);
+            assert_eq!(merged.curve(), union.curve());
+        }
+
+        #[test]
+        fn bytes_that_are_no_histogram_are_refused(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), is_head in proptest::prelude::any::<bool>()
+        ) {
+            let mut packed = Latency::new().pack()[..PACKED_HEAD].to_vec();
+            packed[4..8].copy_from_slice(&u32::try_from(bytes.len()).expect("few").to_be_bytes());
+            packed.extend_from_slice(&bytes);
+            // With a head of ours they may be counts.
+            let read = Latency::unpack(if is_head { &packed } else { &bytes });
+            assert!(is_head || read.is_err());
+        }
+    }
+
+    #[test]
+    fn a_histogram_of_other_bounds_or_cut_off_or_with_an_impossible_count_is_refused() {
+        let mut one = Latency::new();
+        [2_000, 5_000_000, 1 << 40]
+            .into_iter()
+            .for_each(|ns| one.record(ns));
+        let packed = one.pack();
+        assert_eq!(
+            Latency::unpack(&packed).expect("ours").summary(),
+            one.summary()
+        );
+        for len in 0..packed.len() {
+            assert!(Latency::unpack(&packed[..len]).is_err(), "{len} bytes");
+        }
+        let other = Histogram::<u64>::new_with_bounds(1, u64::MAX, 5).expect("bounds");
+        let mut bytes = Vec::new();
+        V2Serializer::new()
+            .serialize(&other, &mut bytes)
+            .expect("written");
+        assert!(Latency::unpack(&bytes).is_err());
+        let mut bytes = Latency::new().pack()[..PACKED_HEAD].to_vec();
+        bytes[4..8].copy_from_slice(&20_u32.to_be_bytes());
+        bytes.extend([0xff; 20]);
+        assert!(Latency::unpack(&bytes).is_err());
     }
 
     #[test]
