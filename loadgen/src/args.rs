@@ -101,6 +101,9 @@ pub struct Args {
     /// Outstanding answers and deliveries are waited for at the end until none came for so many seconds, or ten times as long in all.
     #[arg(long, default_value_t = 20)]
     pub settle_s: u64,
+    /// The number in the name of the first user: of one process of several.
+    #[arg(skip)]
+    pub first_user: u32,
     /// Prefix of the users' names.
     #[arg(long, default_value = "load")]
     pub prefix: String,
@@ -147,6 +150,7 @@ Other things it does; each has its own --help:
   hawser-loadgen storm          everybody cut off at once, and how they come back
   hawser-loadgen latency        the table of latencies by rate and body, stage by stage
   hawser-loadgen scenario FILE  phases and what has to come of them, from a file; a report to print (docs/loadgen.md)
+  hawser-loadgen worker         waits for scenarios of a coordinator, so that several hosts make one load
   hawser-loadgen plan           how many nodes a load needs, with every formula; no server is needed
 
 Examples:

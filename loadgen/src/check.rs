@@ -5,13 +5,13 @@
 //! explained (the server refused that number) or counted as lost at the end.
 
 use ahash::{AHashMap, AHashSet};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Gaps remembered at most per process; beyond, they are counted and not reconciled.
 const MISSING_MAX: usize = 1_000_000;
 
 /// What was found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     /// Acknowledged sends.
     pub acknowledged: u64,
@@ -42,15 +42,19 @@ impl Findings {
 
     /// Adds another process's or thread's findings.
     pub fn add(&mut self, other: &Self) {
-        self.acknowledged += other.acknowledged;
-        self.refused += other.refused;
-        self.unanswered += other.unanswered;
-        self.delivered += other.delivered;
-        self.lost += other.lost;
-        self.duplicated += other.duplicated;
-        self.reordered += other.reordered;
-        self.seq_regressed += other.seq_regressed;
-        self.refiltered += other.refiltered;
+        for (sum, more) in [
+            (&mut self.acknowledged, other.acknowledged),
+            (&mut self.refused, other.refused),
+            (&mut self.unanswered, other.unanswered),
+            (&mut self.delivered, other.delivered),
+            (&mut self.lost, other.lost),
+            (&mut self.duplicated, other.duplicated),
+            (&mut self.reordered, other.reordered),
+            (&mut self.seq_regressed, other.seq_regressed),
+            (&mut self.refiltered, other.refiltered),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
     }
 }
 

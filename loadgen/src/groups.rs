@@ -42,6 +42,9 @@ pub enum GroupError {
         /// Its words.
         body: String,
     },
+    /// Whoever wanted them does no more.
+    #[error("stopped while groups were made")]
+    Stopped,
 }
 
 #[derive(Serialize)]
@@ -79,7 +82,7 @@ impl Sizes {
     }
 }
 
-/// Makes the groups that the plan wishes for; `each` is called after every change.
+/// Makes the groups that the plan wishes for; `each` is called after every change, and says whether to go on.
 ///
 /// # Errors
 /// See [`GroupError`].
@@ -88,7 +91,7 @@ pub fn make(
     plan: &Plan,
     sizes: Sizes,
     signer: &Signer,
-    mut each: impl FnMut(),
+    mut each: impl FnMut() -> bool,
 ) -> Result<Vec<(ChatId, Vec<u32>)>, GroupError> {
     let authority = api
         .strip_prefix("http://")
@@ -132,18 +135,26 @@ pub fn make(
                     status: 201,
                     body: answer.chars().take(300).collect(),
                 })?;
-        each();
+        go_on(each())?;
         // No name of a user of the run: those end in digits after the prefix.
         let away = (0..sizes.away).map(|i| format!("{first}away{i}"));
         let away: Vec<String> = away.collect();
         for part in away.chunks(GROUP_CHANGE_MAX) {
             let path = format!("/v1/groups/{}/members", chat.as_str());
             change(&path, json(&NewMembers { users: part }))?;
-            each();
+            go_on(each())?;
         }
         groups.push((chat, members));
     }
     Ok(groups)
+}
+
+fn go_on(wished: bool) -> Result<(), GroupError> {
+    if wished {
+        Ok(())
+    } else {
+        Err(GroupError::Stopped)
+    }
 }
 
 fn json(body: &impl Serialize) -> String {

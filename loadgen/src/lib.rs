@@ -3,7 +3,8 @@
 //! [`run`] conducts; each [`engine`] thread drives its sessions on one ring; [`link`] and [`session`] are sans-IO;
 //! [`check`] judges what arrived while it arrives, [`report`] tells it. [`commands`] is what else the program does. [`history`] is what every client did and saw, and
 //! [`judge`] the offline checker that reads it. [`capacity`] plans how many of everything a load needs ([`plan`] is who talks to whom
-//! in a run), [`page`] writes pages of reports. [`scenario`] conducts runs of several phases that a file describes.
+//! in a run), [`page`] writes pages of reports. [`scenario`] conducts runs of several phases that a file describes, [`workers`] are processes
+//! that do so together.
 
 pub mod args;
 pub mod capacity;
@@ -28,3 +29,4 @@ pub mod session;
 pub mod target;
 pub mod tokens;
 pub mod usage;
+pub mod workers;

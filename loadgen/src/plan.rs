@@ -9,6 +9,8 @@ use crate::random::Random;
 #[derive(Debug)]
 pub struct Plan {
     prefix: String,
+    /// The number in the name of the first user.
+    first: u32,
     users: u32,
     threads: u32,
     chats: Vec<ChatId>,
@@ -27,8 +29,17 @@ impl Plan {
     /// # Errors
     /// The prefix makes no valid user ids.
     pub fn new(prefix: &str, users: u32, threads: u32) -> Result<Self, IdError> {
+        Self::from(prefix, 0, users, threads)
+    }
+
+    /// The same of users whose names count from `first`: one process's of a run of several. Within it they are counted from 0.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn from(prefix: &str, first: u32, users: u32, threads: u32) -> Result<Self, IdError> {
         let mut plan = Self {
             prefix: prefix.to_owned(),
+            first,
             users,
             threads: threads.max(1),
             chats: Vec::new(),
@@ -91,16 +102,15 @@ impl Plan {
     /// A user's id.
     #[must_use]
     pub fn name(&self, user: u32) -> String {
-        format!("{}{user}", self.prefix)
+        format!("{}{}", self.prefix, u64::from(self.first) + u64::from(user))
     }
 
     /// The user of an id.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<u32> {
-        name.strip_prefix(&self.prefix)?
-            .parse()
-            .ok()
-            .filter(|user| *user < self.users)
+        let number: u32 = name.strip_prefix(&self.prefix)?.parse().ok()?;
+        let user = number.checked_sub(self.first)?;
+        (user < self.users).then_some(user)
     }
 
     /// Users below `first` get the first thread for themselves, if there is more than one.
@@ -185,5 +195,13 @@ mod tests {
         assert_eq!(threads, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
         assert_eq!(plan.user("u10"), None);
         assert_eq!(plan.user("v1"), None);
+    }
+
+    #[test]
+    fn users_of_one_process_of_several_count_from_their_first() {
+        let plan = Plan::from("u", 6, 4, 1).expect("a plan");
+        assert_eq!(plan.chat(1).expect("a chat").as_str(), "dm:u8:u9");
+        assert_eq!((plan.name(3), plan.user("u9")), ("u9".to_owned(), Some(3)));
+        assert_eq!((plan.user("u5"), plan.user("u10")), (None, None));
     }
 }

@@ -57,20 +57,32 @@ pub fn run_observed(args: Args, look: &mut dyn FnMut(Phase)) -> anyhow::Result<R
 /// # Errors
 /// As [`run`].
 pub(crate) fn prepare(args: Args) -> anyhow::Result<Shared> {
+    prepare_while(args, &|| true)
+}
+
+/// The same, given up as soon as it is no longer wanted.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn prepare_while(args: Args, wanted: &dyn Fn() -> bool) -> anyhow::Result<Shared> {
     let needed = args.connections.div_ceil(SESSIONS_PER_THREAD_MAX);
     let threads = u32::from(args.threads)
         .max(needed)
         .min(args.connections / 2);
     let signer = Signer::open(&args)?;
     let (target, addresses, sources) = target::resolve(&args)?;
-    let mut plan = Plan::new(&args.prefix, args.connections, threads).context("--prefix")?;
+    let mut plan =
+        Plan::from(&args.prefix, args.first_user, args.connections, threads).context("--prefix")?;
     if args.group_share > 0.0 {
         let sizes = groups::Sizes {
             users: args.group_size,
             away: args.away_members,
         };
         let bar = bar(&args, "changes of groups", sizes.changes(&plan));
-        let made = groups::make(&args.api, &plan, sizes, &signer, || bar.inc(1))?;
+        let made = groups::make(&args.api, &plan, sizes, &signer, || {
+            bar.inc(1);
+            wanted()
+        })?;
         bar.finish_and_clear();
         plan.set_groups(args.group_size, made);
     }

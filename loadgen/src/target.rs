@@ -96,12 +96,14 @@ fn sources(args: &Args, address: SocketAddr) -> Vec<Ipv4Addr> {
     match address.ip() {
         _ if !args.source.is_empty() => args.source.clone(),
         IpAddr::V4(ip) if ip.is_loopback() => {
+            // Processes beside this one have the addresses of their own users.
             let base = u32::from(Ipv4Addr::new(127, 0, 1, 1));
-            let wanted = args
-                .connections
+            let from = args.first_user / SESSIONS_PER_SOURCE;
+            let to = args.first_user.saturating_add(args.connections);
+            let to = to
                 .div_ceil(SESSIONS_PER_SOURCE)
-                .clamp(1, 60_000);
-            (base..base + wanted).map(Ipv4Addr::from).collect()
+                .clamp(from + 1, from + 60_000);
+            (base + from..base + to).map(Ipv4Addr::from).collect()
         }
         _ => Vec::new(),
     }

@@ -1,13 +1,13 @@
 //! What a process uses: memory and CPU time, from /proc.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 
 /// A clock tick of /proc, µs.
 const TICK_US: f64 = 10_000.0;
 
 /// Memory and CPU time of a process, from /proc.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Resident set, bytes.
     pub rss: u64,

@@ -6,6 +6,7 @@ pub mod latency;
 pub mod plan;
 pub mod scenario;
 pub mod storm;
+pub mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ pub fn named(words: &[OsString]) -> Option<ExitCode> {
         "latency" => latency::run(&latency::LatencyArgs::parse_from(rest)),
         "plan" => return Some(plan::main(rest)),
         "scenario" => return Some(scenario::main(rest)),
+        "worker" => return Some(worker::main(rest)),
         "storm" => storm::run(&storm::StormArgs::parse_from(rest)),
         _ => return None,
     };

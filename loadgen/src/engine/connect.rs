@@ -32,8 +32,7 @@ impl Engine {
     /// Begins the connections that are due. Returns when the next one is.
     pub(super) fn connects(&mut self) -> u64 {
         let now = self.shared.now_ns();
-        let per_second = u64::from(self.orders.load.ramp).max(1);
-        let interval = 1_000_000_000 * u64::from(self.shared.threads) / per_second;
+        let interval = self.ramp_interval_ns();
         let target = self.shared.sessions();
         if self.next_connect_ns == 0 {
             self.next_connect_ns = now;

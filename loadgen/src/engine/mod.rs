@@ -16,7 +16,7 @@ use hawser_protocol::ids::ClientMsgId;
 use hawser_ring::{Event, Key, RecvOutcome, Ring, RingConfig, RingError, SendOutcome, TimerWheel};
 
 pub use orders::{Load, Orders, Storm, Window};
-pub use shared::{Counters, Phase, Shared, wall_ms};
+pub use shared::{Counters, Phase, Shared, Totals, wall_ms};
 
 use crate::check::{Checker, Numbers};
 use crate::history::{Entry, Id, Op, Writer};

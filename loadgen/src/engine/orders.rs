@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Counters, Engine};
 use crate::args::Args;
 use crate::random::Random;
@@ -9,7 +11,7 @@ use crate::report::Latency;
 use crate::session::Stage;
 
 /// Sessions that are all cut off at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storm {
     /// Users below this one are not cut; they alone send.
     pub bystanders: u32,
@@ -18,10 +20,10 @@ pub struct Storm {
 }
 
 /// What is sent while there is load.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
-    /// Sessions to open per second, over all threads.
-    pub ramp: u32,
+    /// Sessions to open per second, over all threads of this process.
+    pub ramp: f64,
     /// Messages per second over all sessions.
     pub rate: f64,
     /// Bodies: up to which share of the messages each is taken, and its bytes. The last share is 1.
@@ -39,7 +41,7 @@ impl Load {
     #[must_use]
     pub fn of(args: &Args) -> Self {
         Self {
-            ramp: args.ramp,
+            ramp: f64::from(args.ramp),
             rate: args.rate,
             bodies: vec![(1.0, u32::try_from(args.body).unwrap_or(u32::MAX))],
             group_share: args.group_share,
@@ -137,12 +139,16 @@ impl Window {
         self.queued.add(&other.queued);
         self.send_result.add(&other.send_result);
         self.deliver.add(&other.deliver);
-        self.held_back += other.held_back;
         self.back_ns.extend(&other.back_ns);
-        self.resumed += other.resumed;
-        self.told += other.told;
-        self.errors += other.errors;
-        self.shed += other.shed;
+        for (sum, more) in [
+            (&mut self.held_back, other.held_back),
+            (&mut self.resumed, other.resumed),
+            (&mut self.told, other.told),
+            (&mut self.errors, other.errors),
+            (&mut self.shed, other.shed),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
     }
 }
 
@@ -238,7 +244,7 @@ mod tests {
     #[test]
     fn bodies_are_taken_by_their_shares() {
         let load = Load {
-            ramp: 1,
+            ramp: 1.0,
             rate: 1.0,
             bodies: vec![(0.7, 200), (0.9, 1_000), (1.0, 5_000)],
             group_share: 0.0,

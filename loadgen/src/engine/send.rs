@@ -15,6 +15,8 @@ use crate::session::{InFlight, Stage};
 
 /// Messages begun in one turn; what is due beyond is begun in the next, with its own due time.
 const ARRIVALS_PER_TURN: u32 = 256;
+/// Sessions per second that are opened at least.
+const RAMP_MIN: f64 = 1e-3;
 
 impl Engine {
     /// Sends what is due by the open-loop schedule. Returns when the next message is.
@@ -38,6 +40,11 @@ impl Engine {
             self.arrival(due_ns);
         }
         self.next_arrival_ns
+    }
+
+    /// Between two sessions that this thread opens, nanoseconds.
+    pub(super) fn ramp_interval_ns(&self) -> u64 {
+        nanoseconds(f64::from(self.shared.threads) / self.orders.load.ramp.max(RAMP_MIN))
     }
 
     fn gap_ns(&mut self, rate: f64) -> u64 {
@@ -177,8 +184,7 @@ impl Engine {
     /// Every live session sends once. Returns when the next one does.
     pub(super) fn warm(&mut self) -> u64 {
         let now = self.shared.now_ns();
-        let per_second = u64::from(self.orders.load.ramp).max(1);
-        let interval = 1_000_000_000 * u64::from(self.shared.threads) / per_second;
+        let interval = self.ramp_interval_ns();
         if self.next_warm_ns == 0 {
             self.next_warm_ns = now;
             self.to_warm = 0;

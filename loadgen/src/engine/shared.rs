@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 use super::orders::{Load, Orders, Storm, Window};
 use crate::args::Args;
 use crate::link::Target;
@@ -11,7 +13,7 @@ use crate::plan::Plan;
 use crate::tokens::Signer;
 
 /// What a run is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Phase {
     /// Sessions are opened up to the target.
@@ -79,6 +81,81 @@ impl Counters {
     /// Reads a counter.
     pub fn read(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
+    }
+}
+
+/// [`Counters`] at an instant, of one process or of several together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Sessions that are live.
+    pub live: u64,
+    /// Sessions that are warm.
+    pub warm: u64,
+    /// Sends without an answer.
+    pub in_flight: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Deliveries.
+    pub delivered: u64,
+    /// Deliveries that the messages acknowledged so far should make.
+    pub expected: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Live sessions that ended without being asked, those that storms have cut among them.
+    pub closed: u64,
+    /// Sessions and attempts that went to another gateway because they were sent there.
+    pub moved: u64,
+    /// Sessions welcomed again.
+    pub reconnects: u64,
+    /// Sessions that a storm has cut.
+    pub cut: u64,
+    /// Of these, welcomed again.
+    pub back: u64,
+    /// Refused Sends.
+    pub refused: u64,
+}
+
+impl Totals {
+    /// As the counters are.
+    #[must_use]
+    pub fn read(counters: &Counters) -> Self {
+        let read = Counters::read;
+        Self {
+            live: read(&counters.live),
+            warm: read(&counters.warm),
+            in_flight: read(&counters.in_flight),
+            sent: read(&counters.sent),
+            delivered: read(&counters.delivered),
+            expected: read(&counters.expected),
+            failed: read(&counters.failed),
+            closed: read(&counters.closed),
+            moved: read(&counters.moved),
+            reconnects: read(&counters.reconnects),
+            cut: read(&counters.cut),
+            back: read(&counters.back),
+            refused: read(&counters.refused),
+        }
+    }
+
+    /// Adds another process's.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in [
+            (&mut self.live, other.live),
+            (&mut self.warm, other.warm),
+            (&mut self.in_flight, other.in_flight),
+            (&mut self.sent, other.sent),
+            (&mut self.delivered, other.delivered),
+            (&mut self.expected, other.expected),
+            (&mut self.failed, other.failed),
+            (&mut self.closed, other.closed),
+            (&mut self.moved, other.moved),
+            (&mut self.reconnects, other.reconnects),
+            (&mut self.cut, other.cut),
+            (&mut self.back, other.back),
+            (&mut self.refused, other.refused),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ fn record(scenario: &Scenario) -> Record {
                 window,
                 server: Some(usage),
                 own: Usage::default(),
+                workers: Vec::new(),
             });
         }
     }
@@ -214,6 +215,7 @@ fn memory_per_session_is_a_slope_between_holds_where_there_are_two() {
                 ..Usage::default()
             }),
             own: Usage::default(),
+            workers: Vec::new(),
         });
     }
     let all = all(&scenario, &record, &End::default());

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use super::figures::short;
 use super::model::{Kind, Scenario};
-use super::record::{Point, Record};
+use super::record::{Point, Record, Worker};
 
 /// Points in the small plots.
 const COLUMNS: usize = 44;
@@ -13,6 +13,8 @@ const COLUMNS: usize = 44;
 const LAST: usize = 5;
 /// Without a terminal a line is written so many points apart.
 const EVERY: usize = 10;
+/// Workers that have a line of their own; the others are counted.
+const WORKERS: usize = 8;
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Where it is shown.
@@ -136,7 +138,29 @@ fn screen(scenario: &Scenario, record: &Record) -> String {
         "  {} refused, {errors} errors, {} closed, {} failed, {shed} shed, {} reconnects, {} moved",
         counts.refused, counts.closed, counts.failed, counts.reconnects, counts.moved
     );
+    workers(&mut out, &record.workers);
     out
+}
+
+/// A line for each of several processes.
+fn workers(out: &mut String, workers: &[Worker]) {
+    for worker in workers.iter().take(WORKERS) {
+        let counts = &worker.counts;
+        let _ = writeln!(
+            out,
+            "  {}: {} live, {} sent, {} delivered, {} failed, {:.1} s of CPU, {} MiB",
+            worker.name,
+            counts.live,
+            counts.sent,
+            counts.delivered,
+            counts.failed + counts.refused + counts.closed,
+            worker.cpu_s,
+            worker.rss >> 20
+        );
+    }
+    if let Some(more) = workers.len().checked_sub(WORKERS).filter(|more| *more > 0) {
+        let _ = writeln!(out, "  and {more} workers more");
+    }
 }
 
 /// What is measured: as it is, the worst of the last seconds for latencies, and how it was.
@@ -233,6 +257,11 @@ mod tests {
         assert_eq!(
             empty.lines().count(),
             screen(&scenario, &record).lines().count()
+        );
+        record.workers = vec![Worker::default(); WORKERS + 2];
+        assert_eq!(
+            screen(&scenario, &record).lines().count(),
+            empty.lines().count() + WORKERS + 1
         );
     }
 }

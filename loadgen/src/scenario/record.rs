@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::check::Findings;
-use crate::engine::{Counters, Window};
+use crate::engine::{Totals, Window};
 use crate::report::{Latency, Quantiles};
 use crate::usage::Usage;
 
 /// Points are apart at least so long, seconds: rates over less say nothing.
 const POINT_S: f64 = 0.5;
+/// Failures that are told in words, of all processes.
+const FAILURES_MAX: usize = 10;
 
 /// Counters at an instant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -38,20 +40,18 @@ pub struct Counts {
 impl Counts {
     /// As they are.
     #[must_use]
-    pub fn read(counters: &Counters) -> Self {
-        let read = Counters::read;
-        let cut = read(&counters.cut);
+    pub fn of(totals: &Totals) -> Self {
         Self {
-            live: read(&counters.live),
-            sent: read(&counters.sent),
-            delivered: read(&counters.delivered),
-            refused: read(&counters.refused),
-            failed: read(&counters.failed),
+            live: totals.live,
+            sent: totals.sent,
+            delivered: totals.delivered,
+            refused: totals.refused,
+            failed: totals.failed,
             // Whom a storm cuts is counted as closed too.
-            closed: read(&counters.closed).saturating_sub(cut),
-            reconnects: read(&counters.reconnects),
-            moved: read(&counters.moved),
-            cut,
+            closed: totals.closed.saturating_sub(totals.cut),
+            reconnects: totals.reconnects,
+            moved: totals.moved,
+            cut: totals.cut,
         }
     }
 }
@@ -69,8 +69,35 @@ pub struct Tick {
     pub window: Window,
     /// The server's processes.
     pub server: Option<Usage>,
-    /// This load generator.
+    /// This load generator, all its processes.
     pub own: Usage,
+    /// One by one, where there are several.
+    pub workers: Vec<Worker>,
+}
+
+/// One of several processes that make the load, as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Worker {
+    /// Its address, or which of this host's processes it is.
+    pub name: String,
+    /// The machine it is on.
+    pub machine: String,
+    /// Its first user, and how many are its own.
+    pub first_user: u32,
+    /// See `first_user`.
+    pub users: u32,
+    /// Its time of day minus that of the coordinator as the run began, milliseconds, and by how much that may be wrong.
+    pub clock_ms: f64,
+    /// See `clock_ms`.
+    pub clock_error_ms: f64,
+    /// Counters since the run began.
+    pub counts: Counts,
+    /// CPU time since the run began, seconds.
+    pub cpu_s: f64,
+    /// Resident set, bytes.
+    pub rss: u64,
+    /// The largest that was seen, bytes.
+    pub rss_max: u64,
 }
 
 /// One point over time.
@@ -128,6 +155,8 @@ pub struct Record {
     pub phases: Vec<Measured>,
     /// Over time.
     pub points: Vec<Point>,
+    /// The processes as they were at the last tick, where there are several.
+    pub workers: Vec<Worker>,
     /// The last tick's, without its window.
     last: Option<State>,
     /// The last point's, and what was recorded since.
@@ -145,7 +174,7 @@ struct State {
 }
 
 /// What is known once all threads have ended.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct End {
     /// Correctness.
     pub findings: Findings,
@@ -161,9 +190,33 @@ pub struct End {
     pub failures: Vec<String>,
 }
 
+impl End {
+    /// Adds another process's, whose failures are told with its name.
+    pub fn add(&mut self, other: &Self, name: &str) {
+        self.findings.add(&other.findings);
+        self.foreign = self.foreign.saturating_add(other.foreign);
+        self.unjudged = self.unjudged.saturating_add(other.unjudged);
+        for (code, count) in &other.errors {
+            let sum = self.errors.entry(*code).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+        for (code, count) in &other.closes {
+            let sum = self.closes.entry(*code).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+        let room = FAILURES_MAX.saturating_sub(self.failures.len());
+        let told = other
+            .failures
+            .iter()
+            .map(|words| format!("{name}: {words}"));
+        self.failures.extend(told.take(room));
+    }
+}
+
 impl Record {
     /// Adds a tick.
     pub fn add(&mut self, tick: &Tick) {
+        self.workers.clone_from(&tick.workers);
         let now = State {
             at_s: tick.at_s,
             counts: tick.counts,
@@ -260,6 +313,7 @@ mod tests {
             window,
             server: Some(usage),
             own: Usage::default(),
+            workers: Vec::new(),
         }
     }
 

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::by_worker;
 use super::figures::{Verdict, short};
 use super::model::{Kind, Scenario};
-use super::record::{End, Measured, Point, Record, latencies};
+use super::record::{End, Measured, Point, Record, Worker, latencies};
 use crate::page::plot::{self, Axis, Drawing, Series};
 use crate::page::{Cell, Page};
 use crate::report::Latency;
@@ -46,6 +47,8 @@ struct Json<'a> {
     figures: &'a BTreeMap<String, f64>,
     end: &'a End,
     points: &'a [Point],
+    #[serde(skip_serializing_if = "<[Worker]>::is_empty")]
+    workers: &'a [Worker],
 }
 
 impl Told<'_> {
@@ -87,6 +90,9 @@ impl Told<'_> {
                 latency(q.p999_ms)
             );
         }
+        for worker in &self.record.workers {
+            let _ = writeln!(out, "{}", by_worker::line(worker));
+        }
         for words in &self.end.failures {
             let _ = writeln!(out, "failure  {words}");
         }
@@ -116,6 +122,7 @@ impl Told<'_> {
             figures: self.figures,
             end: self.end,
             points: &self.record.points,
+            workers: &self.record.workers,
         })
     }
 
@@ -174,6 +181,7 @@ impl Told<'_> {
             .map(|(name, value)| vec![(*name).to_owned(), value.clone()])
             .collect();
         page.table(&[("", Cell::Text), ("", Cell::Text)], &rows);
+        by_worker::table(&mut page, &self.record.workers);
         page.heading("The scenario");
         let lines = self.text.lines().filter(|line| !line.trim().is_empty());
         let mut rows: Vec<Vec<String>> = lines.map(|line| vec![line.to_owned()]).collect();

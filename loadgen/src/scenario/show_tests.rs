@@ -27,6 +27,7 @@ fn a_page_has_the_verdict_the_plots_and_the_scenario_and_stands_alone() {
                 ..Usage::default()
             }),
             own: Usage::default(),
+            workers: Vec::new(),
         });
     }
     let end = End::default();
