@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use hawser_protocol::client::{BACKOFF_BASE_MS, BACKOFF_CAP_MS};
 use hawser_protocol::codes::ReconnectPolicy;
 use hawser_protocol::pb;
+use hawser_ring::RingError;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Counters, Engine, Timer, wall_ms};
@@ -101,6 +102,14 @@ impl Engine {
                 if self.ring.poll_writable(key).is_err() {
                     self.drop_connection(at, 0, "no wait for the connection");
                 }
+            }
+            // Sockets that a storm has cut are still being closed: no fault of the server's.
+            Err((_, RingError::Full)) => {
+                self.connecting -= 1;
+                self.sessions[at as usize].disconnected();
+                let pause = CROWDED_MS + self.random.below(CROWDED_MS);
+                let at_ms = self.now_ms() + pause;
+                self.wheel.insert(at_ms, (at, Timer::Connect));
             }
             Err((_, error)) => self.drop_connection(at, 0, &error.to_string()),
         }

@@ -239,7 +239,7 @@ impl Engine {
         }
         self.end_history();
         if let Some(window) = self.window.take() {
-            self.shared.hand_over(*window);
+            self.shared.hand_over(u32::MAX, *window);
         }
         let unjudged = self
             .sessions

@@ -175,10 +175,9 @@ impl Engine {
             self.read_again(&before);
         }
         if self.orders.windows != before.windows {
-            let window = self.window.replace(Box::default());
-            if let Some(window) = window {
-                self.shared.hand_over(*window);
-            }
+            // The first is empty, so that whoever asks has an answer.
+            let window = self.window.replace(Box::default()).unwrap_or_default();
+            self.shared.hand_over(self.orders.windows, *window);
         }
     }
 

@@ -185,7 +185,7 @@ pub struct Shared {
     orders: Mutex<Orders>,
     /// Rises with every change of `orders` and `sessions`.
     changes: AtomicU32,
-    windows: Mutex<Vec<Window>>,
+    windows: Mutex<Vec<(u32, Window)>>,
 }
 
 impl Shared {
@@ -254,13 +254,13 @@ impl Shared {
         self.order(|orders| orders.cut_ns = now_ns);
     }
 
-    /// A thread hands over what it has recorded since it did so before.
-    pub(super) fn hand_over(&self, window: Window) {
-        locked(&self.windows).push(window);
+    /// A thread hands over what it has recorded since it did so before; `asked` is the [`Orders::windows`] that it answers.
+    pub(super) fn hand_over(&self, asked: u32, window: Window) {
+        locked(&self.windows).push((asked, window));
     }
 
-    /// What the threads have handed over.
-    pub(crate) fn take_windows(&self) -> Vec<Window> {
+    /// What the threads have handed over, and for which asking.
+    pub(crate) fn take_windows(&self) -> Vec<(u32, Window)> {
         std::mem::take(&mut *locked(&self.windows))
     }
 

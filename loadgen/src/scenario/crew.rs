@@ -18,8 +18,8 @@ use crate::random;
 use crate::run::{self, Conductor};
 use crate::usage::Usage;
 
-/// All threads hand their windows over within a turn each.
-const HAND_OVER: Duration = Duration::from_millis(500);
+/// All threads hand their windows over within a turn each, 20 ms, unless they have no core; what comes later is added to the next.
+const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// What a crew is to do from an instant on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -199,12 +199,16 @@ impl Crew for Local {
     fn tick(&mut self) -> anyhow::Result<Gathered> {
         let mut window = Window::default();
         let asked = Instant::now();
-        self.shared.order(|orders| orders.windows += 1);
-        let mut came = 0;
+        let (mut number, mut came) = (0, 0);
+        self.shared.order(|orders| {
+            orders.windows += 1;
+            number = orders.windows;
+        });
         while came < self.shared.threads && asked.elapsed() < HAND_OVER {
-            for part in self.shared.take_windows() {
+            for (answered, part) in self.shared.take_windows() {
                 window.add(&part);
-                came += 1;
+                // One that is late answers an earlier asking.
+                came += u32::from(answered >= number);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -226,7 +230,7 @@ impl Crew for Local {
         self.shared
             .take_windows()
             .iter()
-            .for_each(|part| window.add(part));
+            .for_each(|(_, part)| window.add(part));
         let report = conductor.report(found);
         Ok(Ended {
             window,

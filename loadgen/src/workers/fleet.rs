@@ -28,7 +28,7 @@ const LEAD: Duration = Duration::from_millis(100);
 /// Within this it has begun; threads are told within 20 ms.
 const BEGUN: Duration = Duration::from_secs(15);
 /// A worker's window that does not come within this is added to the next.
-const HANDED_OVER: Duration = Duration::from_secs(1);
+const HANDED_OVER: Duration = Duration::from_secs(5);
 /// At the end each worker judges what its users got.
 const JUDGED: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(100);
