@@ -1,7 +1,7 @@
 //! Micro-benchmarks and recorded results: what one message costs in each codec.
 //!
 //! `cargo bench -p hawser-benches` runs them; `cargo bench -p hawser-benches -- deliver` those whose name says so.
-//! [`rivals`] measures whole servers, Hawser and others, under one load.
+//! [`rivals`] measures whole servers, Hawser and others, under one load; [`attacks`] Hawser beside floods and slow readers.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use hawser_wire::record::{ClientHandshake, Layer, Progress, ServerHandshake};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{PrivateKeyDer, ServerName};
 
+pub mod attacks;
 pub mod rivals;
 
 /// Bytes of a small message's body.

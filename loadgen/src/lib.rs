@@ -7,6 +7,7 @@
 //! that do so together.
 
 pub mod args;
+pub mod beside;
 pub mod capacity;
 pub mod check;
 pub mod commands;
