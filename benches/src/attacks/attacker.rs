@@ -83,6 +83,8 @@ pub struct Context {
     pub units: AtomicU64,
     /// The attack is over.
     pub over: AtomicBool,
+    /// Connections that have not been answered yet, where the attack waits for an answer: they may be in the backlog.
+    pub waiting: AtomicU64,
     open: AtomicU64,
     tally: Mutex<Tally>,
 }
@@ -136,6 +138,7 @@ impl Attack {
             made: AtomicU64::new(0),
             units: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            waiting: AtomicU64::new(0),
             open: AtomicU64::new(0),
             tally: Mutex::default(),
         });
@@ -177,8 +180,12 @@ impl Attack {
             .into_iter()
             .map(|((what, how), (count, lived))| Ending::new(what, how, count, &lived.summary()))
             .collect();
-        if open > 0 {
-            endings.push(Ending::still_open(open));
+        let waiting = context.waiting.load(Ordering::Acquire).min(open);
+        if open > waiting {
+            endings.push(Ending::still_open(open - waiting));
+        }
+        if waiting > 0 {
+            endings.push(Ending::never_let_in(waiting));
         }
         Ok(Done {
             made: context.made.load(Ordering::Relaxed),

@@ -11,6 +11,7 @@ use hawser_loadgen::report::Report;
 use crate::rivals::proc::slab_bytes;
 
 use super::attacker::{Attack, Done, Kind, Order};
+use super::floods::UNANSWERED;
 use super::outcome::{Goal, Kept, Outcome};
 use super::plans::Plan;
 use super::site::Site;
@@ -280,8 +281,9 @@ fn judge_handshakes(outcome: &mut Outcome) {
     let (mut most, mut open) = (0.0_f64, 0);
     for ending in &outcome.endings {
         match ending.how.as_str() {
-            "not connected" => {}
+            "not connected" | "not let in" => {}
             "still open" => open += ending.count,
+            _ if ending.what == UNANSWERED => {}
             _ => most = most.max(ending.max_ms),
         }
     }

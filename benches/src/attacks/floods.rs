@@ -11,6 +11,9 @@ use tokio_rustls::TlsConnector;
 use super::attacker::{Context, Ended};
 use super::raw::{How, Inbox, connect};
 
+/// What connections are called that the gateway did not answer: when it let them in cannot be seen from here.
+pub(super) const UNANSWERED: &str = "unanswered";
+
 fn ended(how: How, since: Instant) -> Ended {
     Ended {
         what: String::new(),
@@ -28,21 +31,37 @@ pub(super) async fn hello_then_silence(context: &Context, number: u64) -> Ended 
         Err(_) => return ended(How::Unconnected, since),
     };
     context.opened();
-    if let Err(error) = stream.write_all(&context.client_hello).await {
-        return ended(How::failed(&error), since);
-    }
+    context.waiting.fetch_add(1, Ordering::AcqRel);
     let mut inbox = Inbox::default();
-    let mut answered = false;
+    let answered = async {
+        stream.write_all(&context.client_hello).await?;
+        inbox.fill(&mut stream).await
+    };
+    let answered = answered.await;
+    context.waiting.fetch_sub(1, Ordering::AcqRel);
+    let how = match answered {
+        Ok(true) => {
+            context.units.fetch_add(1, Ordering::Relaxed);
+            since = Instant::now();
+            let how = end_of(&mut inbox, &mut stream).await;
+            return ended(inbox.answer(how), since);
+        }
+        Ok(false) => How::Ended,
+        Err(error) => How::failed(&error),
+    };
+    Ended {
+        what: UNANSWERED.to_owned(),
+        ..ended(how, since)
+    }
+}
+
+/// Reads to the end.
+async fn end_of<S: AsyncRead + Unpin>(inbox: &mut Inbox, stream: &mut S) -> How {
     loop {
-        match inbox.fill(&mut stream).await {
-            Ok(true) if !answered => {
-                answered = true;
-                context.units.fetch_add(1, Ordering::Relaxed);
-                since = Instant::now();
-            }
+        match inbox.fill(stream).await {
             Ok(true) => {}
-            Ok(false) => return ended(inbox.answer(How::Ended), since),
-            Err(error) => return ended(inbox.answer(How::failed(&error)), since),
+            Ok(false) => return How::Ended,
+            Err(error) => return How::failed(&error),
         }
     }
 }

@@ -172,6 +172,16 @@ impl Ending {
         }
     }
 
+    /// Of those that waited in the backlog to the end, which costs the gateway nothing.
+    #[must_use]
+    pub fn never_let_in(count: u64) -> Self {
+        Self {
+            how: "not let in".to_owned(),
+            count,
+            ..Self::default()
+        }
+    }
+
     /// Of those that did not end while somebody looked.
     #[must_use]
     pub fn still_open(count: u64) -> Self {
