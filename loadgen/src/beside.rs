@@ -2,7 +2,7 @@
 //! in windows.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ahash::AHashMap;
 
@@ -56,17 +56,7 @@ impl Beside {
     /// answer for five seconds.
     #[must_use]
     pub fn window(&self) -> Window {
-        self.shared.order(|orders| orders.windows += 1);
-        let begun = Instant::now();
-        let (mut all, mut came) = (Window::default(), 0);
-        while came < self.shared.threads as usize && begun.elapsed() < HAND_OVER {
-            std::thread::sleep(Duration::from_millis(2));
-            for window in self.shared.take_windows() {
-                all.add(&window);
-                came += 1;
-            }
-        }
-        all
+        self.shared.gather(HAND_OVER)
     }
 
     /// Sessions that are live now.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -252,6 +252,27 @@ impl Shared {
     pub fn cut(&self) {
         let now_ns = self.now_ns();
         self.order(|orders| orders.cut_ns = now_ns);
+    }
+
+    /// Asks the threads for what they have recorded since the last time, and begins the next window. Less than all of it where
+    /// one does not answer within this time.
+    pub(crate) fn gather(&self, within: Duration) -> Window {
+        let mut all = Window::default();
+        let asked = Instant::now();
+        let (mut number, mut came) = (0, 0);
+        self.order(|orders| {
+            orders.windows += 1;
+            number = orders.windows;
+        });
+        while came < self.threads && asked.elapsed() < within {
+            for (answered, part) in self.take_windows() {
+                all.add(&part);
+                // One that is late answers an earlier asking.
+                came += u32::from(answered >= number);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        all
     }
 
     /// A thread hands over what it has recorded since it did so before; `asked` is the [`Orders::windows`] that it answers.

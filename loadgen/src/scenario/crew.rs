@@ -197,21 +197,7 @@ impl Crew for Local {
     }
 
     fn tick(&mut self) -> anyhow::Result<Gathered> {
-        let mut window = Window::default();
-        let asked = Instant::now();
-        let (mut number, mut came) = (0, 0);
-        self.shared.order(|orders| {
-            orders.windows += 1;
-            number = orders.windows;
-        });
-        while came < self.shared.threads && asked.elapsed() < HAND_OVER {
-            for (answered, part) in self.shared.take_windows() {
-                window.add(&part);
-                // One that is late answers an earlier asking.
-                came += u32::from(answered >= number);
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let window = self.shared.gather(HAND_OVER);
         Ok(Gathered {
             totals: self.totals(),
             window,

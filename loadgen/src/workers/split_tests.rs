@@ -1,3 +1,8 @@
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a share of a number of users"
+)]
+
 use proptest::prelude::*;
 
 use super::*;
