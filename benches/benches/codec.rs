@@ -114,6 +114,7 @@ fn http(c: &mut Criterion) {
             ("Origin", "https://chat.example"),
             ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64)"),
         ],
+        deflate: false,
         key: *b"the sample nonce",
     };
     client_request(&asked, &mut head);

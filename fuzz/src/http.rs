@@ -1,7 +1,7 @@
 //! Heads of HTTP, in both directions.
 
 use hawser_wire::http::{
-    ClientUpgrade, Request, Response, client_request, client_response, upgrade,
+    ClientUpgrade, Request, Response, client_request, client_response, deflate, upgrade,
 };
 
 const OURS: [&str; 2] = ["hawser.v1", "hawser.v1+json"];
@@ -28,6 +28,10 @@ pub fn head(bytes: &[u8]) {
             assert_eq!(accepted.accept.len(), 28);
             assert!(accepted.protocol.is_none() || accepted.offered);
         }
+        if let Some(offer) = deflate(request) {
+            assert!((8..=15).contains(&offer.agreed.window_bits()));
+            assert!(offer.answer().starts_with("permessage-deflate; "));
+        }
     }
     if let Ok(Some((_, used))) = Response::parse(bytes) {
         assert!(used <= bytes.len());
@@ -41,6 +45,7 @@ fn asked() -> ClientUpgrade<'static> {
         target: "/v1/ws",
         protocols: &OURS,
         headers: &[("Origin", "http://localhost")],
+        deflate: false,
         key: *b"the sample nonce",
     }
 }
@@ -57,6 +62,11 @@ pub fn heads() -> Vec<Vec<u8>> {
         let mut answer = Vec::new();
         hawser_wire::http::switch(&accepted, Some(OURS[0]), &mut answer);
         heads.push(answer);
+    }
+    let extended = |answer: &str| format!("Sec-WebSocket-Extensions: x, {answer}\r\n\r\n");
+    let offer = "permessage-deflate; server_max_window_bits=\"10\"; client_max_window_bits";
+    if let Some(head) = heads[0].strip_suffix(b"\r\n") {
+        heads.push([head, extended(offer).as_bytes()].concat());
     }
     let mut refusal = Vec::new();
     hawser_wire::http::refuse(503, "full", &[("Retry-After", "1")], &mut refusal);

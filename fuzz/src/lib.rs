@@ -4,6 +4,7 @@
 //! disagree, what was encoded and decodes to something else. `tests/smoke.rs` runs every target on its seeds and on
 //! mutations of them; a failure prints the seed that repeats it.
 
+pub mod deflate;
 pub mod frames;
 pub mod http;
 pub mod mutate;
@@ -33,6 +34,16 @@ pub const TARGETS: &[Target] = &[
         name: "ws_client",
         run: ws::client,
         seeds: ws::server_streams,
+    },
+    Target {
+        name: "ws_deflated",
+        run: deflate::streams,
+        seeds: deflate::client_streams,
+    },
+    Target {
+        name: "inflate",
+        run: deflate::payloads,
+        seeds: deflate::compressed,
     },
     Target {
         name: "http_head",

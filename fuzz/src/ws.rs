@@ -87,6 +87,7 @@ pub fn ours(bytes: &[u8], role: Role, chunk: usize) -> Outcome<WsError> {
                     'c',
                     close.map_or_else(Vec::new, |close| closing(close.code, &close.reason)),
                 ),
+                Message::Deflated(_) => unreachable!("nobody agreed to compress"),
             });
         }
         assert!(

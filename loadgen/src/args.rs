@@ -120,6 +120,9 @@ pub struct Args {
     /// Bound of that history over all threads, MiB; a history that reached it proves nothing, and says so.
     #[arg(long, default_value_t = 4_096, value_name = "MIB")]
     pub history_mib: u64,
+    /// Offers permessage-deflate and compresses what gets smaller by it; bodies compress to a half then, as text does.
+    #[arg(long)]
+    pub deflate: bool,
     /// Process to read memory and CPU time of (the gateway's pid).
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,

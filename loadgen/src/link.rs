@@ -7,7 +7,8 @@ use hawser_wire::http::{ClientError, ClientUpgrade, client_request, client_respo
 use hawser_wire::record::{ClientHandshake, Layer, Progress, RecordError};
 use hawser_wire::ws::Control;
 use hawser_wire::ws::{
-    Data, Decoder, Limits, Message, OpCode, Role, WsError, encode, encode_close,
+    Data, Decoder, Deflater, Inflater, Limits, Message, OpCode, Role, WsError, apply_mask,
+    deflated_header, encode, encode_close,
 };
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -24,6 +25,8 @@ pub struct Target {
     pub path: String,
     /// TLS, unless `ws://`.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// Offers to compress.
+    pub deflate: bool,
 }
 
 /// Why a connection ended.
@@ -59,6 +62,9 @@ pub enum Inbound {
 pub struct Scratch {
     plain: Vec<u8>,
     frame: Vec<u8>,
+    /// Of connections that agreed to compress.
+    inflater: Inflater,
+    deflater: Option<Deflater>,
 }
 
 /// One connection.
@@ -82,13 +88,9 @@ enum Stage {
 
 impl Default for Link {
     fn default() -> Self {
-        let limits = Limits {
-            message_bytes_max: 1 << 20,
-            ..Limits::default()
-        };
         Self {
             stage: Stage::Idle,
-            decoder: Decoder::new(Role::Client, limits),
+            decoder: decoder(),
             incoming: Vec::new(),
         }
     }
@@ -149,14 +151,15 @@ impl Link {
         let mut at = 0;
         if let Stage::Upgrading { head, key, .. } = &mut self.stage {
             head.append(&mut scratch.plain);
-            let Some((chosen, used)) = client_response(head, &asked(target, *key))? else {
+            let Some(switched) = client_response(head, &asked(target, *key))? else {
                 return Ok(());
             };
-            if chosen != Some(0) {
+            if switched.protocol != Some(0) {
                 return Err(LinkError::Protocol);
             }
+            self.decoder = decoder().deflating(switched.deflate);
             scratch.plain.append(head);
-            at = used;
+            at = switched.used;
             inbound.push(Inbound::Opened);
             if let Stage::Upgrading { layer, .. } = std::mem::replace(&mut self.stage, Stage::Idle)
             {
@@ -173,13 +176,22 @@ impl Link {
         out: &mut Vec<u8>,
         inbound: &mut Vec<Inbound>,
     ) -> Result<(), LinkError> {
-        let Scratch { plain, frame } = scratch;
+        let Scratch {
+            plain,
+            frame,
+            inflater,
+            ..
+        } = scratch;
         let Stage::Open(layer) = &mut self.stage else {
             return Ok(());
         };
         while let Some(message) = self.decoder.next(plain, &mut at)? {
+            let message = match message {
+                Message::Deflated(deflated) => deflated.inflate(inflater)?,
+                message => message,
+            };
             match message {
-                Message::Text(_) | Message::Pong(_) => {}
+                Message::Text(_) | Message::Pong(_) | Message::Deflated(_) => {}
                 Message::Binary(bytes) => {
                     inbound.push(Inbound::Message(Bytes::copy_from_slice(&bytes)));
                 }
@@ -214,14 +226,26 @@ impl Link {
         let Stage::Open(layer) = &mut self.stage else {
             return Err(LinkError::Tls(RecordError::Ended));
         };
-        scratch.frame.clear();
-        encode(
-            OpCode::Data(Data::Binary),
-            message,
-            Some(MASK),
-            &mut scratch.frame,
-        );
-        layer.seal(&scratch.frame, out)?;
+        let Scratch {
+            frame, deflater, ..
+        } = scratch;
+        frame.clear();
+        let smaller = match self.decoder.deflate() {
+            Some(agreed) => deflater
+                .get_or_insert_with(|| Deflater::new(LEVEL))
+                .compress(agreed, message),
+            None => None,
+        };
+        match smaller {
+            Some(smaller) => {
+                deflated_header(Data::Binary, smaller.len(), Some(MASK), frame);
+                let at = frame.len();
+                frame.extend_from_slice(smaller);
+                apply_mask(&mut frame[at..], MASK, 0);
+            }
+            None => encode(OpCode::Data(Data::Binary), message, Some(MASK), frame),
+        }
+        layer.seal(frame, out)?;
         Ok(())
     }
 
@@ -241,6 +265,17 @@ impl Link {
     }
 }
 
+/// Level that messages are compressed with, where that was agreed on.
+const LEVEL: u8 = 1;
+
+fn decoder() -> Decoder {
+    let limits = Limits {
+        message_bytes_max: 1 << 20,
+        ..Limits::default()
+    };
+    Decoder::new(Role::Client, limits)
+}
+
 /// A mask guards intermediaries against scripts, of which there are none here; a server unmasks it all the same.
 const MASK: [u8; 4] = [0x51, 0xa3, 0x0e, 0xc7];
 
@@ -250,6 +285,7 @@ fn asked(target: &Target, key: [u8; 16]) -> ClientUpgrade<'_> {
         target: &target.path,
         protocols: &[PROTOCOL],
         headers: &[],
+        deflate: target.deflate,
         key,
     }
 }

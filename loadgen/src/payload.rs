@@ -9,6 +9,8 @@
 const MAGIC: u32 = 0x474c_5748;
 /// In the number: see [`Payload::again`].
 const AGAIN: u32 = 1 << 31;
+/// What text is made of: four bits in each of its bytes.
+const LETTERS: &[u8; 16] = b"etaoin shrdlucmf";
 /// Bytes that every body has at least.
 pub const PAYLOAD_BYTES_MIN: usize = 24;
 
@@ -28,9 +30,10 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// Writes a body of `bytes` bytes (at least [`PAYLOAD_BYTES_MIN`]); the padding does not compress well.
+    /// Writes a body of `bytes` bytes (at least [`PAYLOAD_BYTES_MIN`]). The padding does not compress, or to a half, as text
+    /// does.
     #[must_use]
-    pub fn encode(&self, bytes: usize) -> Vec<u8> {
+    pub fn encode(&self, bytes: usize, as_text: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.max(PAYLOAD_BYTES_MIN));
         let number = self.number | if self.again { AGAIN } else { 0 };
         for word in [MAGIC, self.sender, self.conversation, number] {
@@ -40,7 +43,10 @@ impl Payload {
         let mut state = u64::from(self.sender) << 32 | u64::from(self.number) | 1;
         while out.len() < bytes {
             state = crate::random::step(state);
-            let word = state.to_le_bytes();
+            let mut word = state.to_le_bytes();
+            if as_text {
+                word = word.map(|byte| LETTERS[usize::from(byte & 15)]);
+            }
             let take = word.len().min(bytes - out.len());
             out.extend_from_slice(&word[..take]);
         }
@@ -79,7 +85,7 @@ mod tests {
             due_ns: u64::MAX - 5,
         };
         for bytes in [0, 24, 25, 200, 5_120] {
-            let body = payload.encode(bytes);
+            let body = payload.encode(bytes, bytes % 2 == 0);
             assert_eq!(body.len(), bytes.max(PAYLOAD_BYTES_MIN));
             assert_eq!(Payload::decode(&body), Some(payload));
         }
@@ -96,7 +102,7 @@ mod tests {
             again: false,
             due_ns: 1,
         }
-        .encode(24);
+        .encode(24, false);
         assert_eq!(Payload::decode(&body[..23]), None);
     }
 }

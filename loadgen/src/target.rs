@@ -88,6 +88,7 @@ pub fn resolve(args: &Args) -> Result<(Target, Vec<SocketAddr>, Vec<Ipv4Addr>), 
         host: authority.to_owned(),
         path: path.to_owned(),
         tls,
+        deflate: args.deflate,
     };
     Ok((target, addresses, sources(args, address)))
 }

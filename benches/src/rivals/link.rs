@@ -148,11 +148,11 @@ impl Link {
         if let Stage::Upgrading { head, ask, .. } = &mut self.stage {
             head.append(&mut scratch.plain);
             let protocols: Vec<&str> = ask.protocol.into_iter().collect();
-            let Some((_, used)) = client_response(head, &asked(ask, &protocols))? else {
+            let Some(switched) = client_response(head, &asked(ask, &protocols))? else {
                 return Ok(());
             };
             scratch.plain.append(head);
-            at = used;
+            at = switched.used;
             each(Inbound::Opened);
             if let Stage::Upgrading { layer, .. } = std::mem::replace(&mut self.stage, Stage::Idle)
             {
@@ -179,7 +179,7 @@ impl Link {
         };
         while let Some(message) = self.decoder.next(plain, &mut at)? {
             match message {
-                Message::Pong(_) => {}
+                Message::Pong(_) | Message::Deflated(_) => {}
                 Message::Text(text) => each(Inbound::Message(text.as_bytes())),
                 Message::Binary(bytes) => each(Inbound::Message(&bytes)),
                 Message::Ping(payload) => {
@@ -244,6 +244,7 @@ fn asked<'a>(ask: &'a Ask, protocols: &'a [&'a str]) -> ClientUpgrade<'a> {
         target: &ask.path,
         protocols,
         headers: &[],
+        deflate: false,
         // No cache is between the two programs, so the key need not differ.
         key: *b"hawser-rivals-01",
     }

@@ -136,7 +136,7 @@ impl Engine {
             message_type: MessageType::CUSTOM,
             retry: send.retry,
             chat,
-            body: Bytes::from(payload.encode(send.body as usize)),
+            body: Bytes::from(payload.encode(send.body as usize, self.shared.args.deflate)),
             envelopes: Vec::new(),
         });
         let (session, now) = (&mut self.sessions[at as usize], self.shared.now_ns());

@@ -3,16 +3,19 @@
 //! Only heads are read here, never bodies. What could be read in two ways (two hosts, two lengths, a bare line feed) is
 //! refused rather than guessed at.
 
+mod deflate;
 mod head;
 mod request;
 mod response;
 mod upgrade;
 
+pub use deflate::{DeflateOffer, deflate};
 pub use head::{HEAD_BYTES_MAX, HEADERS_MAX, Header};
 pub use request::Request;
 pub use response::{Response, refuse, switch};
 pub use upgrade::{
-    Accepted, ClientError, ClientUpgrade, UpgradeError, client_request, client_response, upgrade,
+    Accepted, ClientError, ClientUpgrade, Switched, UpgradeError, client_request, client_response,
+    upgrade,
 };
 
 /// How a peer's head is wrong; [`HttpError::status`] is what to answer a client.

@@ -41,7 +41,8 @@ impl Response {
     }
 }
 
-/// Appends `101 Switching Protocols`; `protocol` is the subprotocol agreed on.
+/// Appends `101 Switching Protocols`; `protocol` is the subprotocol agreed on. An offer to compress that is left in
+/// `accepted` is accepted.
 pub fn switch(accepted: &Accepted, protocol: Option<&str>, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
@@ -50,6 +51,9 @@ pub fn switch(accepted: &Accepted, protocol: Option<&str>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
     if let Some(protocol) = protocol {
         field("Sec-WebSocket-Protocol", protocol, out);
+    }
+    if let Some(offer) = accepted.deflate {
+        field("Sec-WebSocket-Extensions", &offer.answer(), out);
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -4,9 +4,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use tungstenite::handshake::derive_accept_key;
 
+use super::deflate::{self, DeflateOffer, OFFER};
 use super::head::{items, lists, named};
 use super::response::field;
 use super::{HttpError, Request, Response};
+use crate::ws::Deflate;
 
 /// A request that may be answered by [`super::switch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct Accepted {
     pub offered: bool,
     /// The value of Sec-WebSocket-Accept.
     pub accept: String,
+    /// The client offers to compress ([`super::deflate()`]), and the caller wants it; `None` of [`upgrade`].
+    pub deflate: Option<DeflateOffer>,
 }
 
 /// Why a request is not an opening handshake; [`UpgradeError::status`] is what to answer.
@@ -99,6 +103,7 @@ pub fn upgrade(request: &Request, protocols: &[&str]) -> Result<Accepted, Upgrad
         offered: offered.peek().is_some(),
         protocol: offered.find_map(|offer| protocols.iter().position(|ours| *ours == offer)),
         accept: derive_accept_key(key),
+        deflate: None,
     })
 }
 
@@ -113,6 +118,8 @@ pub struct ClientUpgrade<'a> {
     pub protocols: &'a [&'a str],
     /// Headers more, as `Origin`.
     pub headers: &'a [(&'a str, &'a str)],
+    /// Offers to compress, without context in either direction.
+    pub deflate: bool,
     /// 16 fresh random bytes.
     pub key: [u8; 16],
 }
@@ -134,21 +141,34 @@ pub fn client_request(upgrade: &ClientUpgrade<'_>, out: &mut Vec<u8>) {
     if !upgrade.protocols.is_empty() {
         field("Sec-WebSocket-Protocol", &upgrade.protocols.join(", "), out);
     }
+    if upgrade.deflate {
+        field("Sec-WebSocket-Extensions", OFFER, out);
+    }
     for (name, value) in upgrade.headers {
         field(name, value, out);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// Judges the answer to [`client_request`] at the front of `bytes`: the index of the subprotocol agreed on and the length
-/// of the head, or `None` when its end is not there yet.
+/// What a server agreed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switched {
+    /// The subprotocol, as an index into those offered.
+    pub protocol: Option<usize>,
+    /// Both ends compress.
+    pub deflate: Option<Deflate>,
+    /// Bytes of the head; WebSocket begins behind it.
+    pub used: usize,
+}
+
+/// Judges the answer to [`client_request`] at the front of `bytes`; `None` when the end of its head is not there yet.
 ///
 /// # Errors
 /// The server refused, or did not answer as a WebSocket server does.
 pub fn client_response(
     bytes: &[u8],
     upgrade: &ClientUpgrade<'_>,
-) -> Result<Option<(Option<usize>, usize)>, ClientError> {
+) -> Result<Option<Switched>, ClientError> {
     let Some((response, used)) = Response::parse(bytes)? else {
         return Ok(None);
     };
@@ -160,18 +180,23 @@ pub fn client_response(
     let key = BASE64_STANDARD.encode(upgrade.key);
     let is_switch = lists(&response.headers, "upgrade", "websocket")
         && lists(&response.headers, "connection", "upgrade")
-        && response.header("sec-websocket-accept") == Some(&derive_accept_key(key.as_bytes()))
-        && response.header("sec-websocket-extensions").is_none();
-    if !is_switch {
+        && response.header("sec-websocket-accept") == Some(&derive_accept_key(key.as_bytes()));
+    let deflate = deflate::answered(&response).map_err(|()| ClientError::NotASwitch)?;
+    if !is_switch || (deflate.is_some() && !upgrade.deflate) {
         return Err(ClientError::NotASwitch);
     }
-    match response.header("sec-websocket-protocol") {
-        None => Ok(Some((None, used))),
+    let protocol = match response.header("sec-websocket-protocol") {
+        None => None,
         Some(chosen) => match upgrade.protocols.iter().position(|ours| *ours == chosen) {
-            Some(index) => Ok(Some((Some(index), used))),
-            None => Err(ClientError::Protocol),
+            Some(index) => Some(index),
+            None => return Err(ClientError::Protocol),
         },
-    }
+    };
+    Ok(Some(Switched {
+        protocol,
+        deflate,
+        used,
+    }))
 }
 
 /// Why a client has no WebSocket.
@@ -251,6 +276,7 @@ mod tests {
             target: "/v1/ws?x=1",
             protocols: &["chat.v1", "chat.v2"],
             headers: &[("Origin", "http://localhost")],
+            deflate: false,
             key: *b"the sample nonce",
         }
     }
@@ -276,8 +302,39 @@ mod tests {
         answer.extend_from_slice(b"\x81\x00");
         assert_eq!(
             client_response(&answer, &asked()),
-            Ok(Some((Some(0), whole)))
+            Ok(Some(Switched {
+                protocol: Some(0),
+                deflate: None,
+                used: whole
+            }))
         );
+    }
+
+    #[test]
+    fn both_ends_agree_to_compress_only_where_both_want_to() {
+        let offering = ClientUpgrade {
+            deflate: true,
+            ..asked()
+        };
+        let answer = |upgrade_of: &ClientUpgrade<'_>, wanted: bool| {
+            let mut head = Vec::new();
+            client_request(upgrade_of, &mut head);
+            let (request, _) = Request::parse(&head).unwrap().unwrap();
+            let mut accepted = upgrade(&request, &OURS).unwrap();
+            assert_eq!(accepted.deflate, None, "the caller's to want");
+            if wanted {
+                accepted.deflate = deflate::deflate(&request);
+            }
+            let mut answer = Vec::new();
+            switch(&accepted, Some("chat.v1"), &mut answer);
+            client_response(&answer, upgrade_of)
+                .unwrap()
+                .unwrap()
+                .deflate
+        };
+        assert_eq!(answer(&offering, true), Some(Deflate::default()));
+        assert_eq!(answer(&offering, false), None);
+        assert_eq!(answer(&asked(), true), None);
     }
 
     #[test]
@@ -299,6 +356,9 @@ mod tests {
         let extended = answer(right, "chat.v1")
             .replace("Upgrade: w", "Sec-WebSocket-Extensions: x\r\nUpgrade: w");
         assert_eq!(judge(extended), Err(ClientError::NotASwitch));
+        let compressed = format!("Sec-WebSocket-Extensions: {OFFER}\r\nUpgrade: w");
+        let compressed = answer(right, "chat.v1").replace("Upgrade: w", &compressed);
+        assert_eq!(judge(compressed), Err(ClientError::NotASwitch), "unasked");
         let mut refused = Vec::new();
         refuse(403, "no", &[], &mut refused);
         let result = client_response(&refused, &asked());

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use simdutf8::basic::from_utf8;
 
+use super::frame::Frame;
 use super::utf8::Utf8Stream;
 use super::{
-    CONTROL_BYTES_MAX, CloseCode, Control, Data, HEADER_BYTES_MAX, OpCode, WsError, apply_mask,
+    CloseCode, Control, Data, Deflate, Deflated, HEADER_BYTES_MAX, OpCode, WsError, apply_mask,
 };
 
 /// Which end of the connection we are: it decides whose frames are masked.
@@ -22,7 +23,8 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one message, all fragments together; default 65,536. Announced lengths count, so nothing is buffered
-    /// of a message that will be refused.
+    /// of a message that will be refused. A compressed message may be so long when it is decompressed, and an eighth and 64
+    /// bytes longer before: what does not compress becomes longer.
     pub message_bytes_max: u32,
     /// Frames of one message; default 1,024.
     pub fragments_max: u32,
@@ -44,12 +46,33 @@ pub enum Message<'i> {
     Text(Cow<'i, str>),
     /// A binary message.
     Binary(Cow<'i, [u8]>),
+    /// Either, compressed; only of a decoder that was told so by [`Decoder::deflating`].
+    Deflated(Deflated<'i>),
     /// To be answered by a pong with the same payload (≤ 125 bytes).
     Ping(Cow<'i, [u8]>),
     /// An answer to a ping, or unsolicited.
     Pong(Cow<'i, [u8]>),
     /// The peer closes; nothing after it is read. To be answered by a close unless we sent one.
     Close(Option<Close<'i>>),
+}
+
+impl Message<'_> {
+    /// Bytes of its payload; of a close those of its reason.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes.len(),
+            Self::Deflated(deflated) => deflated.len(),
+            Self::Close(close) => close.as_ref().map_or(0, |close| close.reason.len()),
+        }
+    }
+
+    /// It has no payload.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Why the peer closes.
@@ -68,6 +91,7 @@ pub struct Decoder {
     limits: Limits,
     role: Role,
     ended: bool,
+    deflate: Option<Deflate>,
 }
 
 const _: () = assert!(size_of::<Decoder>() <= 24);
@@ -84,21 +108,13 @@ struct Partial {
     control: Vec<u8>,
 }
 
-/// A frame whose header is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Frame {
-    opcode: OpCode,
-    is_final: bool,
-    mask: Option<[u8; 4]>,
-    len: u64,
-    /// Payload bytes taken so far.
-    taken: u64,
-}
-
 /// A data message in pieces.
 #[derive(Debug)]
 struct Assembly {
+    data: Data,
+    /// Where it is text, and not compressed.
     text: Option<Utf8Stream>,
+    deflated: bool,
     bytes: Vec<u8>,
     fragments: u32,
 }
@@ -112,7 +128,22 @@ impl Decoder {
             limits,
             role,
             ended: false,
+            deflate: None,
         }
+    }
+
+    /// The ends have agreed to compress, or not: what may come, and [`Decoder::deflate`] tells those who send.
+    #[must_use]
+    pub fn deflating(mut self, deflate: Option<Deflate>) -> Self {
+        self.deflate = deflate;
+        self
+    }
+
+    /// What the ends have agreed on.
+    #[inline]
+    #[must_use]
+    pub fn deflate(&self) -> Option<Deflate> {
+        self.deflate
     }
 
     /// The next message of `input`, looking from `*at` on, which moves past what was taken. `None` when all of the
@@ -189,7 +220,7 @@ impl Decoder {
                 return Ok(None);
             };
             if let Some(mask) = frame.mask {
-                apply_mask(payload, mask, mask_place(frame.taken));
+                apply_mask(payload, mask, frame.mask_place());
             }
             if let Some(message) = self.finish(frame, payload)? {
                 return Ok(Some(message));
@@ -212,7 +243,7 @@ impl Decoder {
         let fresh = rest.len().min(HEADER_BYTES_MAX - held_len);
         header[held_len..held_len + fresh].copy_from_slice(&rest[..fresh]);
         let known = &header[..held_len + fresh];
-        match parse_header(known, self.role)? {
+        match Frame::parse(known, self.role, self.deflate.is_some())? {
             Some((frame, used)) => {
                 self.admit(frame, in_message)?;
                 // A header that was whole before would not have been held.
@@ -249,10 +280,14 @@ impl Decoder {
             .partial
             .as_deref_mut()
             .and_then(|partial| partial.message.as_mut());
-        let (held, fragments) = message.map_or((0, 0), |message| {
-            (message.bytes.len() as u64, message.fragments)
+        let (held, fragments, deflated) = message.map_or((0, 0, frame.deflated), |message| {
+            (
+                message.bytes.len() as u64,
+                message.fragments,
+                message.deflated,
+            )
         });
-        if held.saturating_add(frame.len) > u64::from(self.limits.message_bytes_max) {
+        if held.saturating_add(frame.len) > self.limits.wire_bytes_max(deflated) {
             return Err(WsError::TooLong);
         }
         if fragments >= self.limits.fragments_max {
@@ -264,7 +299,7 @@ impl Decoder {
     /// Holds the beginning of a frame's payload, which is all there is.
     fn absorb(&mut self, mut frame: Frame, payload: &mut [u8]) -> Result<(), WsError> {
         if let Some(mask) = frame.mask {
-            apply_mask(payload, mask, mask_place(frame.taken));
+            apply_mask(payload, mask, frame.mask_place());
         }
         let first = frame.taken == 0;
         frame.taken += payload.len() as u64;
@@ -273,7 +308,9 @@ impl Decoder {
             OpCode::Control(_) => partial.control.extend_from_slice(payload),
             OpCode::Data(data) => {
                 let new_frame = first && partial.frame.is_none();
-                let message = partial.message.get_or_insert_with(|| Assembly::new(data));
+                let message = partial
+                    .message
+                    .get_or_insert_with(|| Assembly::new(data, frame.deflated));
                 message.fragments += u32::from(new_frame);
                 message.add(payload)?;
             }
@@ -293,9 +330,11 @@ impl Decoder {
                 OpCode::Control(control) => {
                     whole_control(control, Cow::Borrowed(payload)).map(Some)
                 }
-                OpCode::Data(data) if frame.is_final => whole(data, payload).map(Some),
+                OpCode::Data(data) if frame.is_final => {
+                    self.limits.whole(data, frame.deflated, payload).map(Some)
+                }
                 OpCode::Data(data) => {
-                    let mut message = Assembly::new(data);
+                    let mut message = Assembly::new(data, frame.deflated);
                     message.fragments = 1;
                     message.add(payload)?;
                     self.partial.get_or_insert_default().message = Some(message);
@@ -315,14 +354,16 @@ impl Decoder {
                 Some(whole_control(control, payload)?)
             }
             OpCode::Data(data) if partial.message.is_none() && frame.is_final => {
-                Some(whole(data, payload)?)
+                Some(self.limits.whole(data, frame.deflated, payload)?)
             }
             OpCode::Data(data) => {
-                let message = partial.message.get_or_insert_with(|| Assembly::new(data));
+                let message = partial
+                    .message
+                    .get_or_insert_with(|| Assembly::new(data, frame.deflated));
                 message.fragments += u32::from(!begun);
                 message.add(payload)?;
                 match partial.message.take_if(|_| frame.is_final) {
-                    Some(message) => Some(message.finish()?),
+                    Some(message) => Some(message.finish(self.limits)?),
                     None => None,
                 }
             }
@@ -335,9 +376,11 @@ impl Decoder {
 }
 
 impl Assembly {
-    fn new(data: Data) -> Self {
+    fn new(data: Data, deflated: bool) -> Self {
         Self {
-            text: (data == Data::Text).then(Utf8Stream::default),
+            data,
+            text: (data == Data::Text && !deflated).then(Utf8Stream::default),
+            deflated,
             bytes: Vec::new(),
             fragments: 0,
         }
@@ -351,8 +394,13 @@ impl Assembly {
         Ok(())
     }
 
-    fn finish<'i>(self) -> Result<Message<'i>, WsError> {
+    fn finish<'i>(self, limits: Limits) -> Result<Message<'i>, WsError> {
         match self.text {
+            None if self.deflated => Ok(Message::Deflated(Deflated {
+                data: self.data,
+                bytes: Cow::Owned(self.bytes),
+                bytes_max: limits.message_bytes_max,
+            })),
             None => Ok(Message::Binary(Cow::Owned(self.bytes))),
             Some(text) if text.is_complete() => {
                 let text = String::from_utf8(self.bytes).map_err(|_| WsError::BadUtf8)?;
@@ -363,26 +411,38 @@ impl Assembly {
     }
 }
 
+impl Limits {
+    /// Bytes of a message as it comes.
+    fn wire_bytes_max(self, deflated: bool) -> u64 {
+        let plain = u64::from(self.message_bytes_max);
+        match deflated {
+            false => plain,
+            true => plain + plain / 8 + 64,
+        }
+    }
+
+    /// A message of one frame.
+    fn whole(self, data: Data, deflated: bool, payload: &mut [u8]) -> Result<Message<'_>, WsError> {
+        match data {
+            _ if deflated => Ok(Message::Deflated(Deflated {
+                data,
+                bytes: Cow::Borrowed(payload),
+                bytes_max: self.message_bytes_max,
+            })),
+            Data::Text => from_utf8(payload)
+                .map(|text| Message::Text(Cow::Borrowed(text)))
+                .map_err(|_| WsError::BadUtf8),
+            _ => Ok(Message::Binary(Cow::Borrowed(payload))),
+        }
+    }
+}
+
 /// Cuts `len` bytes off the front, or nothing where there are fewer.
 fn take<'i>(rest: &mut &'i mut [u8], len: u64) -> Option<&'i mut [u8]> {
     let len = usize::try_from(len).ok().filter(|len| *len <= rest.len())?;
     let (front, back) = std::mem::take(rest).split_at_mut(len);
     *rest = back;
     Some(front)
-}
-
-/// The mask repeats every four bytes.
-fn mask_place(taken: u64) -> usize {
-    usize::from(taken.to_le_bytes()[0] % 4)
-}
-
-fn whole(data: Data, payload: &mut [u8]) -> Result<Message<'_>, WsError> {
-    match data {
-        Data::Text => from_utf8(payload)
-            .map(|text| Message::Text(Cow::Borrowed(text)))
-            .map_err(|_| WsError::BadUtf8),
-        _ => Ok(Message::Binary(Cow::Borrowed(payload))),
-    }
 }
 
 fn whole_control(control: Control, payload: Cow<'_, [u8]>) -> Result<Message<'_>, WsError> {
@@ -414,72 +474,4 @@ fn close(payload: Cow<'_, [u8]>) -> Result<Option<Close<'_>>, WsError> {
         }
     };
     Ok(Some(Close { code, reason }))
-}
-
-/// The header at the front of `bytes` and its length; `None` when more bytes are needed. What is wrong is told by the
-/// first byte that shows it.
-fn parse_header(bytes: &[u8], role: Role) -> Result<Option<(Frame, usize)>, WsError> {
-    let Some(first) = bytes.first() else {
-        return Ok(None);
-    };
-    if first & 0x70 != 0 {
-        return Err(WsError::ReservedBits);
-    }
-    let is_final = first & 0x80 != 0;
-    let opcode = OpCode::from(first & 0x0f);
-    let is_control = match opcode {
-        OpCode::Data(Data::Reserved(code)) | OpCode::Control(Control::Reserved(code)) => {
-            return Err(WsError::ReservedOpcode(code));
-        }
-        OpCode::Control(_) if !is_final => return Err(WsError::FragmentedControl),
-        OpCode::Control(_) => true,
-        OpCode::Data(_) => false,
-    };
-    let Some(second) = bytes.get(1) else {
-        return Ok(None);
-    };
-    let masked = second & 0x80 != 0;
-    match role {
-        Role::Server if !masked => return Err(WsError::Unmasked),
-        Role::Client if masked => return Err(WsError::Masked),
-        _ => {}
-    }
-    let short = second & 0x7f;
-    if is_control && usize::from(short) > CONTROL_BYTES_MAX {
-        return Err(WsError::LongControl);
-    }
-    let (len, mut used) = match short {
-        126 => match bytes.get(2..4).and_then(|len| len.try_into().ok()) {
-            Some(len) => (u64::from(u16::from_be_bytes(len)), 4),
-            None => return Ok(None),
-        },
-        127 => {
-            if bytes.get(2).is_some_and(|top| top & 0x80 != 0) {
-                return Err(WsError::BadLength);
-            }
-            match bytes.get(2..10).and_then(|len| len.try_into().ok()) {
-                Some(len) => (u64::from_be_bytes(len), 10),
-                None => return Ok(None),
-            }
-        }
-        short => (u64::from(short), 2),
-    };
-    let mut mask = None;
-    if masked {
-        mask = bytes
-            .get(used..used + 4)
-            .and_then(|mask| mask.try_into().ok());
-        if mask.is_none() {
-            return Ok(None);
-        }
-        used += 4;
-    }
-    let frame = Frame {
-        opcode,
-        is_final,
-        mask,
-        len,
-        taken: 0,
-    };
-    Ok(Some((frame, used)))
 }

@@ -2,7 +2,7 @@
 
 use tungstenite::protocol::frame::FrameHeader;
 
-use super::{CONTROL_BYTES_MAX, Control, OpCode, apply_mask};
+use super::{CONTROL_BYTES_MAX, Control, Data, OpCode, RSV1, apply_mask};
 
 /// Bytes of the header of an unfragmented frame with this payload.
 #[must_use]
@@ -24,6 +24,15 @@ pub fn header(opcode: OpCode, payload_len: usize, mask: Option<[u8; 4]>, out: &m
     };
     let written = header.format(payload_len as u64, out);
     debug_assert!(written.is_ok(), "a Vec takes every byte");
+}
+
+/// The same for a data message whose payload is compressed.
+pub fn deflated_header(data: Data, payload_len: usize, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    let at = out.len();
+    header(OpCode::Data(data), payload_len, mask, out);
+    if let Some(first) = out.get_mut(at) {
+        *first |= RSV1;
+    }
 }
 
 /// Appends one unfragmented frame. A client gives a fresh, unpredictable mask per frame; a server gives none.
@@ -54,7 +63,6 @@ pub fn encode_close(code: u16, reason: &str, mask: Option<[u8; 4]>, out: &mut Ve
 
 #[cfg(test)]
 mod tests {
-    use super::super::Data;
     use super::*;
 
     #[test]

@@ -1,14 +1,18 @@
 //! The WebSocket protocol (RFC 6455) on byte slices, over tungstenite's frame types.
 //!
-//! Extensions are not negotiated, so every reserved bit is an error.
+//! A reserved bit is an error, unless both ends have agreed on permessage-deflate ([`Deflate`]): then the first one says that
+//! a message is compressed.
 
 mod decode;
+mod deflate;
 mod encode;
+mod frame;
 mod mask;
 mod utf8;
 
 pub use decode::{Close, Decoder, Limits, Message, Role};
-pub use encode::{encode, encode_close, header, header_len};
+pub use deflate::{Deflate, Deflated, Deflater, Inflater};
+pub use encode::{deflated_header, encode, encode_close, header, header_len};
 pub use mask::apply_mask;
 pub use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
@@ -18,10 +22,13 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 /// A frame's header is at most this many bytes.
 pub const HEADER_BYTES_MAX: usize = 14;
 
+/// The first reserved bit of a frame's first byte: the message is compressed (RFC 7692 section 6).
+const RSV1: u8 = 0x40;
+
 /// How a peer broke the protocol; [`WsError::close_code`] is what to tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WsError {
-    /// A reserved bit is set though no extension was negotiated.
+    /// A reserved bit is set where no extension was negotiated that gives it a meaning.
     #[error("a reserved bit is set")]
     ReservedBits,
     /// The opcode has no meaning.
@@ -60,6 +67,9 @@ pub enum WsError {
     /// The message has more fragments than [`Limits::fragments_max`].
     #[error("a message of too many fragments")]
     TooManyFragments,
+    /// A compressed message is not whole DEFLATE blocks that refer to nothing outside of the message.
+    #[error("a compressed message that cannot be decompressed")]
+    BadDeflate,
 }
 
 impl WsError {
@@ -67,7 +77,7 @@ impl WsError {
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {
-            Self::BadUtf8 => CloseCode::Invalid,
+            Self::BadUtf8 | Self::BadDeflate => CloseCode::Invalid,
             Self::TooLong => CloseCode::Size,
             Self::TooManyFragments => CloseCode::Policy,
             Self::ReservedBits
