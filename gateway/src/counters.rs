@@ -131,6 +131,16 @@ metrics! {
         BodyFetches = "hawser_body_fetches_total", "Bodies that a core asked to be read in the store.";
         BodiesGone = "hawser_bodies_gone_total", "Messages passed over for a session because the store no longer has their body.";
         BodyEvictions = "hawser_body_evictions_total", "Bodies forgotten for want of room.";
+        DeflateAgreed = "hawser_deflate_agreed_total", "WebSocket upgrades whose ends agreed to compress (permessage-deflate).";
+        DeflateMessages = "hawser_deflate_messages_total", "Messages that went out compressed.";
+        DeflateShared = "hawser_deflate_shared_total", "Of these, those that had been compressed for another recipient.";
+        DeflateInVain = "hawser_deflate_in_vain_total", "Messages that did not get smaller and went out as they were.";
+        DeflateBytesBefore = "hawser_deflate_bytes_before_total", "Bytes of their frames before that.";
+        DeflateBytesAfter = "hawser_deflate_bytes_after_total", "Bytes of their frames as they went out.";
+        InflateMessages = "hawser_inflate_messages_total", "Messages that came compressed.";
+        InflateBytesBefore = "hawser_inflate_bytes_before_total", "Bytes of them as they came.";
+        InflateBytesAfter = "hawser_inflate_bytes_after_total", "Bytes of them once they were decompressed.";
+        InflateTooLarge = "hawser_inflate_too_large_total", "Connections closed because a message was above its limit once it was decompressed (1009).";
         EchoMessages = "hawser_echo_messages_total", "Messages echoed on /v1/echo.";
     }
 }

@@ -112,6 +112,21 @@ settings_section! {
 }
 
 settings_section! {
+    /// `[websocket]`.
+    WebSocketSection {
+        /// `on`: agrees to permessage-deflate with clients that offer it, without context in either direction, so a connection
+        /// costs no memory by it; `off`: with nobody. It is for JSON and plain text: end-to-end encrypted bodies do not get
+        /// smaller, and who can mix chosen text into a message beside a secret learns of it by its length. docs/running.md has
+        /// what it costs.
+        deflate: String = "off".to_owned();
+        /// Messages with a shorter payload go out as they are, bytes.
+        deflate_min_bytes: u32 = 256, 1 ..= 65536;
+        /// From 1, the fastest, to 9, the smallest.
+        deflate_level: u8 = 1, 1 ..= 9;
+    }
+}
+
+settings_section! {
     /// `[limits]`.
     LimitsSection {
         /// New connections per second and core; more wait in the kernel's backlog until it is their turn.
@@ -167,6 +182,8 @@ settings_file! {
         auth: AuthSection;
         /// What a session may do.
         session: SessionSection;
+        /// How it is spoken.
+        websocket: WebSocketSection;
         /// What the node may use.
         limits: LimitsSection;
         /// The log: embedded or Kafka.
@@ -303,6 +320,11 @@ fn contradictions(config: &Config, out: &mut Vec<SettingsError>) {
         let words = format!("{low} is above node.memory_max_mib = {high}: lower it, or raise that");
         refuse("node.memory_low_mib", words);
     }
+    let deflate = &config.websocket.deflate;
+    if !["off", "on"].contains(&deflate.as_str()) {
+        let words = format!("`{deflate}` is neither `off` nor `on`");
+        refuse("websocket.deflate", words);
+    }
     let format = &config.output.format;
     if !["text", "json"].contains(&format.as_str()) {
         let words = format!("`{format}` is neither `text` nor `json`");
@@ -374,6 +396,28 @@ mod tests {
                 .starts_with("`listen.http`: 0.0.0.0:8080 is not loopback"),
             "{err}"
         );
+    }
+
+    #[test]
+    fn compression_is_off_unless_it_is_switched_on_and_bad_values_are_named() {
+        let of = |text: &str| node::deflate(&parse::<Config>(text).expect("sound"));
+        assert_eq!(of(""), None);
+        assert_eq!(of("[websocket]\ndeflate_level = 9"), None);
+        let limits = of("[websocket]\ndeflate = \"on\"\ndeflate_min_bytes = 1000");
+        let limits = limits.expect("on");
+        assert_eq!((limits.min_bytes, limits.level), (1_000, 1));
+        for (text, words) in [
+            (
+                "deflate = \"yes\"",
+                "`websocket.deflate`: `yes` is neither `off` nor `on`",
+            ),
+            ("deflate_level = 0", "`websocket.deflate_level`"),
+            ("deflate_level = 10", "`websocket.deflate_level`"),
+            ("deflate_min_bytes = 0", "`websocket.deflate_min_bytes`"),
+        ] {
+            let error = parse::<Config>(&format!("[websocket]\n{text}")).expect_err(text);
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 
     #[test]

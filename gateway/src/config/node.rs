@@ -2,8 +2,8 @@
 
 use super::Config;
 use crate::node::config::{
-    AdmissionLimits, ClusterConfig, FILES_PER_RING_MAX, Listener, NodeConfig, RingLimits,
-    SessionLimits, SocketLimits,
+    AdmissionLimits, ClusterConfig, DeflateLimits, FILES_PER_RING_MAX, Listener, NodeConfig,
+    RingLimits, SessionLimits, SocketLimits,
 };
 use crate::node::memory;
 use hawser_fanout::owners::{host_name, node_name};
@@ -48,6 +48,7 @@ pub fn node_config(
         public_url: config.listen.public_url.clone(),
         cluster: cluster(config)?,
         echo: config.listen.echo,
+        deflate: deflate(config),
         replay_bytes: (limits.replay_mib as usize) << 20,
         body_bytes: (limits.bodies_mib as usize) << 20,
         drain_ms: sessions_drain_ms(config),
@@ -94,6 +95,15 @@ pub fn node_config(
 #[must_use]
 pub fn sessions_drain_ms(config: &Config) -> u64 {
     config.node.drain_ms / 5 * 4
+}
+
+/// What is compressed, if anything.
+pub(super) fn deflate(config: &Config) -> Option<DeflateLimits> {
+    let section = &config.websocket;
+    (section.deflate == "on").then_some(DeflateLimits {
+        min_bytes: section.deflate_min_bytes as usize,
+        level: section.deflate_level,
+    })
 }
 
 /// Cores to run: as configured, or all that this process may use.

@@ -11,7 +11,7 @@ use hawser_protocol::frame::{ClientFrame, FrameError, split};
 use hawser_protocol::ids::DeviceId;
 use hawser_protocol::limits::{RESUME_TOKEN_BYTES_MAX, TOKEN_BYTES_MAX};
 use hawser_protocol::{json, pb};
-use hawser_wire::ws::{self, Control, Message, OpCode};
+use hawser_wire::ws::{self, Control, Message, OpCode, WsError};
 
 /// Pings answered and pongs read before the Hello; more is no client of ours.
 const CONTROL_FRAMES_MAX: u32 = 16;
@@ -32,7 +32,7 @@ pub(super) async fn read(
     decoder: &mut ws::Decoder,
     encoding: Encoding,
 ) -> Result<Greeting, Refusal> {
-    let heard = hear(connection, decoder, encoding).await?;
+    let heard = hear(core, connection, decoder, encoding).await?;
     let wall_ms = core.node.clock.wall_ms();
     let token = &heard.hello.token;
     if token.len() > TOKEN_BYTES_MAX {
@@ -91,6 +91,7 @@ fn device(hello: &pb::Hello, claimed: Option<&DeviceId>) -> Result<DeviceId, Ref
 
 /// Reads up to the end of the first data message.
 async fn hear(
+    core: &Core,
     connection: &mut Connection,
     decoder: &mut ws::Decoder,
     encoding: Encoding,
@@ -99,11 +100,22 @@ async fn hear(
     loop {
         let mut at = 0;
         let mut pong = None;
-        let message = decoder
-            .next(&mut connection.plain, &mut at)
-            .map_err(Refusal::WebSocket)?;
+        let mut inflater;
+        let message = match decoder.next(&mut connection.plain, &mut at) {
+            Ok(Some(Message::Deflated(deflated))) => {
+                inflater = ws::Inflater::default();
+                let message = deflated.inflate(&mut inflater);
+                if message == Err(WsError::TooLong) {
+                    core.counters.inc(Counter::InflateTooLarge);
+                }
+                message.map(Some)
+            }
+            message => message,
+        };
+        let message = message.map_err(Refusal::WebSocket)?;
         let heard = match message {
-            None => None,
+            // It comes decompressed, above.
+            None | Some(Message::Deflated(_)) => None,
             Some(Message::Text(text)) => Some(from_text(&text, encoding)),
             Some(Message::Binary(bytes)) => Some(from_binary(&bytes, encoding)),
             Some(Message::Ping(payload)) => {

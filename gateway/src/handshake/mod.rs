@@ -21,7 +21,7 @@ use hawser_protocol::codes::CloseCode;
 use hawser_protocol::limits::{WS_JSON_MESSAGE_BYTES_MAX, WS_MESSAGE_BYTES_MAX};
 use hawser_protocol::pb;
 use hawser_wire::http::{self, Accepted, Request};
-use hawser_wire::ws;
+use hawser_wire::ws::{self, Deflate};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -44,8 +44,8 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// What kind of connection the head asked for.
 enum Wanted {
-    Session(Encoding),
-    Echo,
+    Session(Encoding, Option<Deflate>),
+    Echo(Option<Deflate>),
     /// Page or API: not ours.
     Http,
     /// Refused; the answer is sent.
@@ -123,17 +123,18 @@ async fn steps(
     match head(core, connection).await? {
         Wanted::Nothing => Ok(None),
         Wanted::Http => Ok(Some(Outcome::Http)),
-        Wanted::Echo => {
+        Wanted::Echo(deflate) => {
             let limits = ws::Limits {
                 message_bytes_max: ECHO_MESSAGE_BYTES_MAX,
                 fragments_max: ECHO_FRAGMENTS_MAX,
             };
-            let decoder = ws::Decoder::new(ws::Role::Server, limits);
+            let decoder = ws::Decoder::new(ws::Role::Server, limits).deflating(deflate);
             Ok(Some(Outcome::WebSocket(Kind::Echo, decoder)))
         }
-        Wanted::Session(encoding) => {
+        Wanted::Session(encoding, deflate) => {
             *phase = Phase::Hello(encoding);
-            let mut decoder = ws::Decoder::new(ws::Role::Server, limits(encoding));
+            let decoder = ws::Decoder::new(ws::Role::Server, limits(encoding));
+            let mut decoder = decoder.deflating(deflate);
             let greeting = hello::read(core, connection, &mut decoder, encoding).await?;
             if let Some(redirect) = redirect(core, connection.is_tls(), &greeting) {
                 return Err(Refusal::Redirect(redirect));
@@ -219,10 +220,14 @@ async fn head(core: &Core, connection: &mut Connection) -> Result<Wanted, Ended>
     );
     connection.write(&answer).await?;
     core.counters.inc(Counter::Upgrades);
+    let deflate = accepted.deflate.map(|offer| offer.agreed);
+    if deflate.is_some() {
+        core.counters.inc(Counter::DeflateAgreed);
+    }
     Ok(match protocol {
-        _ if is_echo => Wanted::Echo,
-        Some(0) => Wanted::Session(Encoding::Binary),
-        _ => Wanted::Session(Encoding::Json),
+        _ if is_echo => Wanted::Echo(deflate),
+        Some(0) => Wanted::Session(Encoding::Binary, deflate),
+        _ => Wanted::Session(Encoding::Json, deflate),
     })
 }
 
@@ -231,7 +236,7 @@ type Denied = (u16, String, &'static [(&'static str, &'static str)]);
 
 /// Whether a request for one of our two places is to be upgraded.
 fn judge(core: &Core, request: &Request, is_echo: bool) -> Result<Accepted, Denied> {
-    let accepted = http::upgrade(request, &SUBPROTOCOLS).map_err(|error| {
+    let mut accepted = http::upgrade(request, &SUBPROTOCOLS).map_err(|error| {
         core.counters.inc(Counter::HttpBad);
         (error.status(), error.to_string(), error.headers())
     })?;
@@ -259,6 +264,9 @@ fn judge(core: &Core, request: &Request, is_echo: bool) -> Result<Accepted, Deni
             "this node drains; connect to another".to_owned(),
             &[("Retry-After", "1")],
         ));
+    }
+    if node.config.deflate.is_some() {
+        accepted.deflate = http::deflate(request);
     }
     Ok(accepted)
 }

@@ -80,6 +80,15 @@ pub struct AdmissionLimits {
     pub memory_bytes_max: usize,
 }
 
+/// Messages that are compressed on connections that agreed to it (permessage-deflate).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeflateLimits {
+    /// Shorter ones are not, bytes of payload.
+    pub min_bytes: usize,
+    /// 1 (fastest) to 9 (smallest).
+    pub level: u8,
+}
+
 /// What one session may do.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionLimits {
@@ -153,6 +162,8 @@ pub struct NodeConfig {
     pub cluster: Option<ClusterConfig>,
     /// Serves `/v1/echo`.
     pub echo: bool,
+    /// Agrees to compress with clients that offer it; `None`: no offer is accepted.
+    pub deflate: Option<DeflateLimits>,
     /// Bytes of replay rings, whole node.
     pub replay_bytes: usize,
     /// Bytes of message records that delivery records refer to, whole node.
@@ -227,6 +238,7 @@ impl Default for NodeConfig {
             public_url: String::new(),
             cluster: None,
             echo: false,
+            deflate: None,
             replay_bytes: 64 << 20,
             body_bytes: 64 << 20,
             drain_ms: 10_000,

@@ -101,7 +101,8 @@ impl Alone {
             layer,
             undecrypted: Vec::new(),
             carried: Vec::new(),
-            decoder: ws::Decoder::new(ws::Role::Server, ws::Limits::default()),
+            decoder: ws::Decoder::new(ws::Role::Server, ws::Limits::default())
+                .deflating(self.node.config.deflate.map(|_| ws::Deflate::default())),
             peer,
             permit,
             place: self.node.take_place().ok_or_else(full)?,

@@ -222,11 +222,13 @@ impl Reactor {
             Offer::Syncing if prepared.answers(device) => {
                 // Not to be acknowledged: it comes again, with its offset, after the adoption.
                 let out = connection.output.plain(&mut self.pool);
+                let from = out.len();
                 let scratch = &mut self.scratch.frame;
                 let flags = DeliverFlags::default();
                 if let Some(written) = prepared.write(device, 0, flags, scratch, out) {
                     self.answered(device, &written);
                     device.session.return_window(&mut self.scratch.windows);
+                    self.compress(connection, from);
                     self.touch(connection);
                 }
             }
@@ -248,6 +250,7 @@ impl Reactor {
             return false;
         };
         let out = connection.output.plain(&mut self.pool);
+        let from = out.len();
         let scratch = &mut self.scratch.frame;
         let written = prepared.write(device, prepared.offset, flags, scratch, out);
         let Some(written) = written else {
@@ -260,6 +263,7 @@ impl Reactor {
         let Written { bytes, message, .. } = written;
         let (windows, at) = (&mut self.scratch.windows, prepared.offset);
         device.session.delivered_with(windows, at, bytes, message);
+        self.compress(connection, from);
         self.touch(connection);
         true
     }

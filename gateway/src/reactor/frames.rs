@@ -42,7 +42,7 @@ impl Reactor {
         }
     }
 
-    fn message(&mut self, connection: &mut Connection, message: Message<'_>) {
+    pub(super) fn message(&mut self, connection: &mut Connection, message: Message<'_>) {
         match message {
             Message::Ping(payload) => {
                 write::pong(&payload, connection.output.plain(&mut self.pool));
@@ -55,6 +55,7 @@ impl Reactor {
             }
             Message::Text(text) => self.text(connection, &text),
             Message::Binary(bytes) => self.binary(connection, &bytes),
+            Message::Deflated(deflated) => self.inflate(connection, deflated),
         }
     }
 
@@ -130,11 +131,13 @@ impl Reactor {
     fn echo(&mut self, connection: &mut Connection, kind: Data, bytes: &[u8]) {
         self.counters.inc(Counter::EchoMessages);
         let out = connection.output.plain(&mut self.pool);
+        let from = out.len();
         ws::encode(OpCode::Data(kind), bytes, None, out);
+        self.compress(connection, from);
         self.touch(connection);
     }
 
-    fn broke_websocket(&mut self, connection: &mut Connection, error: WsError) {
+    pub(super) fn broke_websocket(&mut self, connection: &mut Connection, error: WsError) {
         self.counters.inc(Counter::WsProtocolErrors);
         let code = match (error, error.close_code()) {
             // Each fragment is sound; it is their number that is not.

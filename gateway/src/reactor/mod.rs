@@ -9,6 +9,7 @@ mod arrivals;
 pub(crate) mod bench;
 mod bodies;
 pub(crate) mod core;
+mod deflating;
 mod delivery;
 mod fanout;
 mod frames;

@@ -26,7 +26,9 @@ impl Reactor {
             return;
         }
         let out = connection.output.plain(&mut self.pool);
+        let from = out.len();
         write::frame(device.encoding, frame, &mut self.scratch.frame, out);
+        self.compress(connection, from);
         self.counters.inc(Counter::FramesOut);
         self.touch(connection);
     }

@@ -115,16 +115,21 @@ impl Reactor {
         if !connection.is_open() {
             return;
         }
-        let pause_ms = self.heard(connection, data.len());
-        if pause_ms > 0 {
-            connection.paused_until_ms = self.node.clock.now_ms() + u64::from(pause_ms);
-            let at = connection.paused_until_ms;
-            self.arm(connection, at);
-        }
+        self.pace(connection, data.len());
         if connection.layer.is_tls() {
             self.open(connection, &data);
         } else {
             self.messages(connection, &mut data);
+        }
+    }
+
+    /// Bytes of the peer's: beyond its rate nothing more is received for a while.
+    pub(super) fn pace(&mut self, connection: &mut Connection, bytes: usize) {
+        let pause_ms = self.heard(connection, bytes);
+        if pause_ms > 0 {
+            connection.paused_until_ms = self.node.clock.now_ms() + u64::from(pause_ms);
+            let at = connection.paused_until_ms;
+            self.arm(connection, at);
         }
     }
 

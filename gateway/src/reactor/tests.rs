@@ -1,14 +1,20 @@
 //! A reactor by itself, with connections that need no handshake.
 
 use super::alone::Alone;
-use super::inbox::{Kind, ToCore};
+use super::inbox::{Encoding, Greeting, Kind, ToCore};
 use super::questions::{Place, Question};
 use crate::counters::Counter;
-use crate::node::config::NodeConfig;
+use crate::node::config::{DeflateLimits, NodeConfig};
 use crate::session::SessionId;
 use hawser_engines::embedded::{EmbeddedConfig, EmbeddedEngine};
+use hawser_fanout::auth::Claims;
 use hawser_fanout::auth::{Issuer, Verifier};
+use hawser_protocol::frame::ClientFrame;
+use hawser_protocol::ids::{ChatId, ClientMsgId, DeviceId, UserId};
+use hawser_protocol::message::{MessageType, Send};
+use hawser_protocol::pb;
 use hawser_wire::record::Layer;
+use hawser_wire::ws::{Data, Deflate, Deflater, deflated_header};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
@@ -26,11 +32,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(NodeConfig::default())
+    }
+
+    fn with(config: NodeConfig) -> Self {
         let dir = tempfile::TempDir::new().expect("a directory");
         let engine = EmbeddedEngine::open(EmbeddedConfig::new(dir.path())).expect("an engine");
         let issuer = Issuer::open(dir.path()).expect("a key");
         let verifier = Verifier::new(issuer.auth_settings(None)).expect("sound");
-        let alone = Alone::new(NodeConfig::default(), engine.log(), verifier);
+        let alone = Alone::new(config, engine.log(), verifier);
         Self {
             alone: alone.expect("a reactor"),
             _dir: dir,
@@ -46,6 +56,33 @@ impl Bench {
             .expect("an option");
         let newest = self.reactor.rings[0].connections.iter().flatten().last();
         (newest.expect("it is there").id, client)
+    }
+
+    /// A session that begins at the head; the other end.
+    fn join(&mut self, user: &str) -> (SessionId, TcpStream) {
+        let device = DeviceId::new("phone").expect("an id");
+        let greeting = Greeting {
+            encoding: Encoding::Binary,
+            hello: pb::Hello {
+                live_only: true,
+                ..pb::Hello::default()
+            },
+            claims: Claims {
+                user: UserId::new(user).expect("an id"),
+                device: Some(device.clone()),
+                expires_at_ms: u64::MAX,
+                issued_at_ms: 0,
+                admin: false,
+                jti: None,
+            },
+            device,
+            frames: bytes::Bytes::new(),
+        };
+        let client = self
+            .alone
+            .connect(Kind::Session(Box::new(greeting)), Layer::Plain);
+        let newest = self.reactor.rings[0].connections.iter().flatten().last();
+        (newest.expect("it is there").id, client.expect("loopback"))
     }
 
     /// Turns until the other end has `len` bytes, or its stream has ended.
@@ -145,4 +182,55 @@ fn a_question_is_answered_within_the_turn_unless_its_asker_has_given_up() {
     bench.reactor.turn();
     let positions = answered.try_recv().expect("an answer");
     assert_eq!(positions.len(), bench.reactor.partitions.len());
+}
+
+#[test]
+fn f18_what_a_message_is_once_it_is_decompressed_counts_towards_its_senders_rate() {
+    let mut config = NodeConfig {
+        deflate: Some(DeflateLimits {
+            min_bytes: 1,
+            level: 1,
+        }),
+        ..NodeConfig::default()
+    };
+    config.session.bytes_per_second = 1_024;
+    let mut bench = Bench::with(config);
+    let (id, mut client) = bench.join("alice");
+    let user = |name| UserId::new(name).expect("an id");
+    let mut frame = Vec::new();
+    ClientFrame::Send(Send {
+        client_msg_id: ClientMsgId([7; 16]),
+        send_ts_ms: 0,
+        message_type: MessageType::TEXT,
+        retry: false,
+        chat: ChatId::dm(&user("alice"), &user("bob")),
+        body: vec![b'x'; 8_000].into(),
+        envelopes: Vec::new(),
+    })
+    .encode(&mut frame);
+    let mut deflater = Deflater::new(9);
+    let smaller = deflater.compress(Deflate::default(), &frame);
+    let smaller = smaller.expect("it repeats itself");
+    assert!(smaller.len() < 200, "far below the rate");
+    let mut wire = Vec::new();
+    deflated_header(Data::Binary, smaller.len(), Some([0; 4]), &mut wire);
+    wire.extend_from_slice(smaller);
+    client.write_all(&wire).expect("writes");
+    for _ in 0..2_000 {
+        bench.reactor.turn();
+        if bench.node.counters.total(Counter::InflateMessages) == 1 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let counters = &bench.node.counters;
+    assert_eq!(counters.total(Counter::InflateMessages), 1);
+    assert_eq!(counters.total(Counter::FramesIn), 1);
+    assert_eq!(
+        counters.total(Counter::InflateBytesAfter),
+        frame.len() as u64
+    );
+    // Four seconds' worth are free.
+    let connection = bench.reactor.find(id).expect("open");
+    assert!(connection.is_open() && connection.paused_until_ms > 0);
 }

@@ -17,6 +17,7 @@ use crate::deliver::run::Run;
 use crate::node::shared::NodeShared;
 use crate::session::SessionId;
 use crate::session::connection::Connection;
+use crate::session::deflate::Deflating;
 use crate::session::pool::Pool;
 use ahash::AHashMap;
 use hawser_engines::log::{Record, Shape, Topic};
@@ -70,6 +71,7 @@ pub(super) struct Scratch {
     pub(super) records: Vec<Record>,
     pub(super) targets: Vec<SessionId>,
     pub(super) windows: SpareWindows,
+    pub(super) deflating: Deflating,
 }
 
 /// See the module.

@@ -1,6 +1,7 @@
 //! Established sessions: what one connection holds once its owner core has it.
 
 pub(crate) mod connection;
+pub(crate) mod deflate;
 pub(crate) mod output;
 pub(crate) mod pool;
 pub(crate) mod write;
