@@ -59,11 +59,31 @@ impl Reactor {
         let count = taken.len() as u64;
         self.counters.add(Counter::Delivered, count);
         self.counters.add(Counter::FramesOut, count);
+        if connection.decoder.deflate().is_some() {
+            return self.write_compressed(connection, run, taken, encoding);
+        }
         if last && self.post_run(connection, run, &taken, encoding) {
             return;
         }
         let out = connection.output.plain(&mut self.pool);
         out.extend_from_slice(run.messages(encoding, &taken));
+        self.touch(connection);
+    }
+
+    /// Each record is a message that is compressed for itself; what is the same for the one before is compressed once.
+    fn write_compressed(
+        &mut self,
+        connection: &mut Connection,
+        run: &Run,
+        taken: Range<usize>,
+        encoding: Encoding,
+    ) {
+        for at in taken {
+            let out = connection.output.plain(&mut self.pool);
+            let from = out.len();
+            out.extend_from_slice(run.messages(encoding, &(at..at + 1)));
+            self.compress(connection, from);
+        }
         self.touch(connection);
     }
 
