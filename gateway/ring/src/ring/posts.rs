@@ -26,7 +26,7 @@ impl Ring {
     }
 
     /// Sends a piece with the next submit, at once or not at all, as much as the socket takes. Where it takes all, nothing
-    /// is told, and the next send may follow after that submit. Otherwise [`Event::Sent`] brings a copy of the piece, as after
+    /// is told, and the next send may follow after that submit. Otherwise [`crate::Event::Sent`] brings a copy of the piece, as after
     /// a [`Ring::send`] of it.
     ///
     /// # Errors
