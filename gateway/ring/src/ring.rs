@@ -264,7 +264,11 @@ impl Ring {
             tolerate(self.uring.submit())?;
         }
         self.settle();
-        Ok(())
+        if self.uring.submission().is_empty() {
+            return Ok(());
+        }
+        // A socket that was to be closed after a post, or what the kernel did not take.
+        tolerate(self.uring.submit()).map(drop)
     }
 
     pub(super) fn close_if_quiet(&mut self, key: Key) {

@@ -157,6 +157,45 @@ fn many_failures_at_once_are_all_told_whatever_the_queue_holds() {
 }
 
 #[test]
+fn failures_of_a_full_queue_are_told_whoever_looks_before_the_submit() {
+    let mut ring = ring(64);
+    let broken: Vec<_> = (0..40).map(|_| pair(&mut ring)).collect();
+    for (_, client) in &broken {
+        let client = socket2::SockRef::from(client);
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    let keys: Vec<Key> = broken.into_iter().map(|(key, _)| key).collect();
+    std::thread::sleep(Duration::from_millis(50));
+    let piece = ring.put(b"to nobody").unwrap();
+    // More than the submission queue holds: the kernel has had some of them by now.
+    for key in &keys {
+        ring.post(*key, piece).unwrap();
+    }
+    let mut told: Vec<Event> = ring.next_event().into_iter().collect();
+    assert_eq!(
+        told.len(),
+        1,
+        "it takes all that there are, and tells of one"
+    );
+    ring.submit().unwrap();
+    told.extend(events(&mut ring));
+    let mut failed: Vec<Key> = told
+        .into_iter()
+        .map(|event| match event {
+            Event::Sent {
+                key,
+                buf,
+                outcome: SendOutcome::Failed(Errno(_)),
+                ..
+            } if buf == b"to nobody" => key,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    failed.sort_unstable();
+    assert_eq!(failed, keys);
+}
+
+#[test]
 fn a_close_after_a_post_lets_it_out_first() {
     let mut ring = ring(32);
     let (key, client) = pair(&mut ring);

@@ -61,7 +61,6 @@ impl Ring {
             return;
         }
         if !self.outbox.posted.is_empty() {
-            let seen = self.batch.len();
             loop {
                 self.batch.extend(self.uring.completion());
                 // What the queue had no room for is with the kernel, and may be a failure too.
@@ -70,7 +69,8 @@ impl Ring {
                     break;
                 }
             }
-            for at in seen..self.batch.len() {
+            // Also of those that came before, when the queue was full: a key has one send in flight.
+            for at in 0..self.batch.len() {
                 if let Some((Op::Send, key)) = unpack(self.batch[at].user_data()) {
                     self.keep_posted(key);
                 }
